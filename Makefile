@@ -1,0 +1,60 @@
+# Locker's own commands. `make run` shows everything once; `make test` runs every test.
+# All that is needed beyond Go comes through go.mod.
+
+SHELL   := bash
+BIN     := bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+PREFIX  ?= $(HOME)/.local
+
+.PHONY: run build install test race lint fuzz soak bench cover cross clean generate
+
+run: build            ## everything once, in a throw-away folder
+	@bash daemon/cmd/locker/demo.sh $(CURDIR)/$(BIN) $(CURDIR)/testdata/exports
+
+build:                ## the three programs, into bin/
+	@mkdir -p $(BIN)
+	$(GOBUILD) -o $(BIN)/ ./daemon/cmd/locker ./plugins/locker-plugins
+	$(GOBUILD) -o $(BIN)/locker-rclone ./plugins/remotes/rclone
+
+install: build        ## into $(PREFIX)/bin
+	install -d $(PREFIX)/bin
+	install -m 755 $(BIN)/locker $(BIN)/locker-plugins $(BIN)/locker-rclone $(PREFIX)/bin/
+
+test:                 ## every test
+	CGO_ENABLED=0 go test -timeout 20m ./...
+
+race:                 ## the tests of what runs concurrently, under the race detector
+	CGO_ENABLED=1 go test -race -timeout 30m ./crypto/... ./daemon/gate/... ./daemon/replica/... ./daemon/store/... ./manifests/... ./plugins/ ./plugins/internal/...
+
+lint:                 ## gofmt, vet, staticcheck, known vulnerabilities
+	@files=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$files" || { echo "gofmt: $$files"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	@bash .ci/vulncheck
+
+cross:                ## compiles for every system, without cgo
+	@bash .ci/cross
+
+FUZZTIME ?= 30s
+fuzz:                 ## each fuzz target for FUZZTIME
+	@for pkg in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$pkg 2>/dev/null | grep '^Fuzz'); do \
+	    echo "$$pkg $$target"; CGO_ENABLED=0 go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; done
+
+soak:                 ## the long simulations, with their seeds printed
+	LOCKER_SOAK=1 CGO_ENABLED=0 go test -v -timeout 6h -run 'Soak|Simulation|Crash|Random' ./daemon/replica/... ./daemon/store/...
+
+bench:                ## the benchmarks that the README records
+	CGO_ENABLED=0 go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./crypto ./daemon/store ./daemon/gate ./daemon
+
+cover:                ## coverage by package
+	CGO_ENABLED=0 go test -timeout 30m -coverprofile=cover.out ./... && go tool cover -func=cover.out | tail -1
+
+generate:             ## what is generated: the wire code, the list of plugins, the schemas' page
+	go generate ./...
+
+clean:
+	rm -rf $(BIN) cover.out

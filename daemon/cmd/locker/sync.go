@@ -1,0 +1,440 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/locker-project/locker/daemon"
+)
+
+func (c *cli) initCommand() *cobra.Command {
+	var remote, remoteFile, phraseOut, name string
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Make a new locker on this device",
+		Long: `Init makes a locker, and with --remote a place in a cloud for it.
+
+It shows the recovery phrase once, or writes it to the file of --phrase-out. The
+phrase and any one remote bring everything back; without it and without a device,
+the data is lost. Nobody can reset it.
+
+A remote is dir:PATH, or rclone: and what rclone calls a remote, as in
+rclone:mycloud:locker.`,
+		Example: `  locker init --remote dir:/mnt/cloud/locker
+  locker init --remote rclone:mycloud:locker --phrase-out /media/usb/phrase`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			home, err := c.homeDir()
+			if err != nil {
+				return err
+			}
+			spec, err := remoteSpec(remote, remoteFile)
+			if err != nil {
+				return err
+			}
+			pass, err := c.newPassphrase()
+			if err != nil {
+				return err
+			}
+			made, err := daemon.Init(cmd.Context(), home, daemon.SetUp{Remote: spec, Name: name, Passphrase: pass, PhraseOut: phraseOut, Options: c.options()})
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.value(made)
+			}
+			c.say("Locker %s made in %s on device %q.", made.Locker, string(home), made.Name)
+			c.showProtection(made.KeyProtection)
+			if phraseOut != "" {
+				c.say("The recovery phrase is in %s. Keep it off this device, and off the cloud.", phraseOut)
+			} else {
+				c.showPhrase(made.Phrase)
+			}
+			if spec == "" {
+				c.say("Next: 'locker remote add NAME SPEC' for a copy in a cloud, then 'locker import PATH'.")
+			} else {
+				c.say("Next: 'locker import PATH', then 'locker sync'.")
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&remote, "remote", "", "where to keep sealed objects: dir:PATH or rclone:REMOTE:PATH")
+	f.StringVar(&remoteFile, "remote-file", "", "file whose first line is the remote, for one that holds secrets")
+	f.StringVar(&phraseOut, "phrase-out", "", "write the recovery phrase to this new file instead of showing it")
+	f.StringVar(&name, "name", "", "name of this device (default: the host's)")
+	return cmd
+}
+
+func (c *cli) showProtection(p string) {
+	if strings.HasPrefix(p, "file") {
+		c.say("The keys of this device lie in a file that only your account can read; a passphrase would protect them further.")
+	}
+}
+
+func (c *cli) showPhrase(phrase string) {
+	c.say("\nYour recovery phrase. Write it down now: it is shown once.\n")
+	words := strings.Fields(phrase)
+	t := c.table()
+	for row := range slices.Chunk(slices.Collect(numbered(words)), 6) {
+		fmt.Fprintf(t, "  %s\n", strings.Join(row, "\t"))
+	}
+	t.Flush()
+	c.say("")
+}
+
+func numbered(words []string) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for i, w := range words {
+			if !yield(fmt.Sprintf("%2d %s", i+1, w)) {
+				return
+			}
+		}
+	}
+}
+
+// remoteSpec returns the spec given directly or in a file.
+func remoteSpec(spec, file string) (string, error) {
+	if file == "" {
+		return spec, nil
+	}
+	if spec != "" {
+		return "", &daemon.Error{Code: daemon.CodeUsage, Message: "a remote is given twice, by --remote and by --remote-file"}
+	}
+	return firstLine(file, "remote")
+}
+
+func (c *cli) restoreCommand() *cobra.Command {
+	var remote, remoteFile, phraseFile, name string
+	cmd := &cobra.Command{
+		Use:   "restore",
+		Short: "Get your locker back on this device, from a remote and the recovery phrase",
+		Example: `  locker restore --remote rclone:mycloud:locker --phrase-file /media/usb/phrase
+  locker restore --remote dir:/mnt/cloud/locker      (asks for the phrase)`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			home, err := c.homeDir()
+			if err != nil {
+				return err
+			}
+			spec, err := remoteSpec(remote, remoteFile)
+			if err != nil {
+				return err
+			}
+			if spec == "" {
+				return &daemon.Error{Code: daemon.CodeUsage, Message: "restore needs a remote", Next: "name it with --remote or --remote-file"}
+			}
+			phrase, err := c.phrase(phraseFile)
+			if err != nil {
+				return err
+			}
+			pass, err := c.newPassphrase()
+			if err != nil {
+				return err
+			}
+			restored, err := daemon.Restore(cmd.Context(), home, daemon.SetUp{Remote: spec, Name: name, Passphrase: pass, Phrase: phrase, Progress: c.progress, Options: c.options()})
+			c.clearProgress()
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.value(restored)
+			}
+			c.say("Locker %s restored to %s as device %q: %d records, state %s.", restored.Locker, string(home), restored.Name, restored.Records, short(restored.StateHash))
+			c.showProtection(restored.KeyProtection)
+			c.say("How fresh this is cannot be proved from one cloud alone. The newest sign of life of each device:")
+			c.showDevices(restored.Devices)
+			c.say("Is that what you expect, and are all of them still yours? If not, bring a live device near, or check a second remote.")
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&remote, "remote", "", "where the sealed objects are: dir:PATH or rclone:REMOTE:PATH")
+	f.StringVar(&remoteFile, "remote-file", "", "file whose first line is the remote, for one that holds secrets")
+	f.StringVar(&phraseFile, "phrase-file", "", "file that holds the recovery phrase")
+	f.StringVar(&name, "name", "", "name of this device (default: the host's)")
+	return cmd
+}
+
+// phrase reads the recovery phrase from a file or the terminal.
+func (c *cli) phrase(file string) (string, error) {
+	if file != "" {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return "", &daemon.Error{Code: daemon.CodeUsage, Message: fmt.Sprintf("cannot read the phrase: %v", err)}
+		}
+		return string(raw), nil
+	}
+	if isTerminal(c.in) {
+		return c.ask("Recovery phrase (24 words): ")
+	}
+	raw, err := io.ReadAll(io.LimitReader(c.in, 4<<10))
+	if err == nil && len(strings.TrimSpace(string(raw))) == 0 {
+		err = &daemon.Error{Code: daemon.CodeUsage, Message: "there is no recovery phrase", Next: "name a file with --phrase-file, or give the words on standard input"}
+	}
+	return string(raw), err
+}
+
+func (c *cli) phraseCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "phrase", Short: "Check the recovery phrase"}
+	var file string
+	check := &cobra.Command{
+		Use:     "check",
+		Short:   "See whether a phrase is the one of this locker",
+		Example: "  locker phrase check --phrase-file /media/usb/phrase\n  locker phrase check            (asks for it)",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			phrase, err := c.phrase(file)
+			if err != nil {
+				return err
+			}
+			return one(c, cmd.Context(), "phrase check", "phrase.check", daemon.PhraseParams{Phrase: phrase}, func(struct{}) error {
+				c.say("That is the phrase of this locker.")
+				return nil
+			})
+		},
+	}
+	check.Flags().StringVar(&file, "phrase-file", "", "file that holds the recovery phrase")
+	cmd.AddCommand(check)
+	return cmd
+}
+
+func (c *cli) syncCommand() *cobra.Command {
+	var params daemon.SyncParams
+	cmd := &cobra.Command{
+		Use:     "sync",
+		Short:   "Exchange changes with every remote, once",
+		Example: "  locker sync",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var raw json.RawMessage
+			if err := c.call(cmd.Context(), "sync", "sync", params, nil, nil, &raw); err != nil {
+				return err
+			}
+			var s daemon.SyncSummary
+			if err := json.Unmarshal(raw, &s); err != nil {
+				return err
+			}
+			if c.json {
+				if err := c.line(raw); err != nil {
+					return err
+				}
+			} else {
+				c.say("up %d objects, %s; down %d objects, %s; %d records; %d requests", s.ObjectsUp, size(s.BytesUp), s.ObjectsDown, size(s.BytesDown), s.Records, s.Requests)
+				c.showNotices("pending", s.Pending)
+				c.showNotices("ALARM", s.Alarms)
+			}
+			if len(s.Alarms) > 0 {
+				return &daemon.Error{Code: daemon.CodeIntegrity, Message: fmt.Sprintf("%d alarms: the cloud, or a device, did not return what was written", len(s.Alarms)), Next: "see 'locker status'"}
+			}
+			return failedRemotes(s.Failed)
+		},
+	}
+	cmd.Flags().BoolVar(&params.Full, "full", false, "look at every device and every object named anywhere, not only at what is new")
+	return cmd
+}
+
+func failedRemotes(failed map[string]string) error {
+	var errs []error
+	for name, why := range failed {
+		errs = append(errs, fmt.Errorf("remote %s: %s", name, why))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return &daemon.Error{Code: daemon.CodeFailed, Message: err.Error(), Next: "nothing is lost: what is unsent is kept and sent by the next sync; see 'locker remote check'"}
+	}
+	return nil
+}
+
+func (c *cli) showNotices(label string, notices []daemon.Notice) {
+	for _, n := range notices {
+		c.say("%s: %s (%s)", label, n.What, n.Kind)
+		if n.Do != "" {
+			c.say("  next: %s", n.Do)
+		}
+	}
+}
+
+func (c *cli) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "status",
+		Short:   "Show devices, remotes, what waits and what is wrong",
+		Example: "  locker status\n  locker status --json | jq .alarms",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return one(c, cmd.Context(), "status", "status", struct{}{}, c.showStatus)
+		},
+	}
+}
+
+func (c *cli) showStatus(s daemon.Status) error {
+	t := c.table()
+	row := func(label, format string, args ...any) {
+		fmt.Fprintf(t, "%s\t%s\n", label, plain(fmt.Sprintf(format, args...)))
+	}
+	row("locker", "%s in %s", s.Locker, s.Home)
+	row("records", "%d, state %s", s.Records, short(s.StateHash))
+	for name, n := range sorted(s.Collections) {
+		row("", "%d %s", n, name)
+	}
+	for _, r := range s.Remotes {
+		row("remote", "%s: %s, %d unsent, last sync %s", r.Name, r.Spec, r.Unsent, ago(r.LastSync, time.Now()))
+		if r.Problem != "" {
+			row("", "%s", r.Problem)
+		}
+	}
+	if len(s.Remotes) == 0 {
+		row("remote", "none: nothing is kept outside this device; see 'locker remote add'")
+	}
+	row("sandbox", "%s", s.Sandbox)
+	row("keys", "%s", s.KeyProtection)
+	if s.Daemon != 0 {
+		row("daemon", "process %d, version %s", s.Daemon, s.Version)
+	} else {
+		row("daemon", "not running")
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	c.showDevices(s.Devices)
+	c.showNotices("pending", s.Pending)
+	c.showNotices("ALARM", s.Alarms)
+	if len(s.Alarms) > 0 {
+		return &daemon.Error{Code: daemon.CodeIntegrity, Message: fmt.Sprintf("%d alarms", len(s.Alarms)), Next: "do what each says"}
+	}
+	return nil
+}
+
+func (c *cli) showDevices(devices []daemon.Device) {
+	t := c.table()
+	for _, d := range devices {
+		note := "last seen " + ago(d.LastSeen, time.Now())
+		if d.This {
+			note = "this device"
+		}
+		if d.Removed {
+			note = "removed"
+		}
+		fmt.Fprintf(t, "device\t%s\t%s\t%s\n", plain(d.Name), d.ID, note)
+	}
+	t.Flush()
+}
+
+func (c *cli) verifyCommand() *cobra.Command {
+	var params daemon.RemoteParams
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Read a whole remote back and check everything",
+		Long: `Verify reads every object of a remote back, checks its signature and its place, and
+puts again what this device wrote and the remote has lost.`,
+		Example: "  locker verify",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			bad := 0
+			err := list(c, cmd.Context(), "verify", "verify", params, func(v daemon.VerifySummary) error {
+				c.say("%s: %d objects, %s read and checked; %d missing, %d bad, %d repaired, %d names not ours", v.Remote, v.Objects, size(v.Bytes), len(v.Missing), len(v.Bad), v.Repaired, v.Misfits)
+				for _, m := range v.Missing {
+					c.say("! missing: %s", m)
+				}
+				for _, m := range v.Bad {
+					c.say("! bad: %s", m)
+				}
+				bad += len(v.Bad) + len(v.Missing)
+				return nil
+			})
+			if err == nil && bad > 0 {
+				err = &daemon.Error{Code: daemon.CodeIntegrity, Message: fmt.Sprintf("%d objects are missing or bad", bad), Next: "run 'locker sync' on the device that wrote them, or check the remote's own history"}
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&params.Name, "remote", "", "name of the remote (default: all)")
+	return cmd
+}
+
+func (c *cli) deviceCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "device", Short: "See the devices of the locker"}
+	cmd.AddCommand(&cobra.Command{
+		Use:     "list",
+		Short:   "List the devices of the locker",
+		Example: "  locker device list",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return list(c, cmd.Context(), "device list", "device.list", struct{}{}, func(d daemon.Device) error {
+				c.showDevices([]daemon.Device{d})
+				return nil
+			})
+		},
+	})
+	return cmd
+}
+
+func (c *cli) remoteCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "remote", Short: "Manage the places that keep sealed objects"}
+	var params daemon.RemoteParams
+	var file string
+	add := &cobra.Command{
+		Use:   "add NAME [SPEC]",
+		Short: "Add a remote",
+		Example: `  locker remote add usb dir:/media/usb/locker
+  locker remote add cloud --remote-file spec.txt`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			params.Name = args[0]
+			if len(args) == 2 {
+				params.Spec = args[1]
+			}
+			var err error
+			if params.Spec, err = remoteSpec(params.Spec, file); err != nil {
+				return err
+			}
+			if params.Spec == "" {
+				return &daemon.Error{Code: daemon.CodeUsage, Message: "the remote's spec is missing", Next: "write dir:PATH or rclone:REMOTE:PATH, or name a file with --remote-file"}
+			}
+			if params.Passphrase, err = c.confirm(cmd, "remote add"); err != nil {
+				return err
+			}
+			return one(c, cmd.Context(), "remote add", "remote.add", params, func(r daemon.RemoteInfo) error {
+				c.say("remote %s added: %s; 'locker sync' sends everything there", r.Name, r.Spec)
+				return nil
+			})
+		},
+	}
+	add.Flags().StringVar(&file, "remote-file", "", "file whose first line is the spec, for one that holds secrets")
+	ls := &cobra.Command{
+		Use: "list", Short: "List the remotes", Example: "  locker remote list", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return list(c, cmd.Context(), "remote list", "remote.list", struct{}{}, func(r daemon.RemoteInfo) error {
+				c.say("%s  %s  %d unsent, last sync %s", r.Name, r.Spec, r.Unsent, ago(r.LastSync, time.Now()))
+				return nil
+			})
+		},
+	}
+	check := &cobra.Command{
+		Use: "check [NAME]", Short: "Write, read, list and delete a probe on a remote", Example: "  locker remote check", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				params.Name = args[0]
+			}
+			return list(c, cmd.Context(), "remote check", "remote.check", params, func(r daemon.RemoteCheck) error {
+				c.say("%s works: put %d ms, get %d ms, list %d ms, delete %d ms", r.Name, r.PutMS, r.GetMS, r.ListMS, r.DeleteMS)
+				for _, w := range r.Warnings {
+					c.say("  note: %s", w)
+				}
+				return nil
+			})
+		},
+	}
+	cmd.AddCommand(add, ls, check)
+	return cmd
+}
+
+// short is the beginning of a hash, enough for two people to compare.
+func short(hash string) string { return hash[:min(16, len(hash))] }
