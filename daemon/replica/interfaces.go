@@ -42,27 +42,31 @@ type Ref = struct {
 
 // A Sealer holds the keys. It makes and opens sealed objects, and judges who is
 // a member. crypto.Keyring is the one implementation; the interface keeps to
-// basic types so that neither package needs the other.
+// basic types so that neither package needs the other. Its methods may be called
+// concurrently.
 type Sealer interface {
 	// Device is this device's id; Locker is the locker's.
 	Device() string
 	Locker() string
+	// DeviceName is what the owner calls a device; empty where it is not known.
+	DeviceName(device string) string
 	// Name is the name under which a remote keeps an object, folder included.
 	Name(r Ref) string
 
 	// Seal makes the object r. log is a JSON object that is signed with the header
-	// (the protocol's own part of it); payload is what the object carries, and may
-	// be nil. The id is SHA-256 of the signed header, in hex.
-	// It fails with an error that is ErrNoEpoch where the current epoch has a recipient that
-	// is no member, until NewEpoch is called.
-	Seal(r Ref, log []byte, payload []byte) (object []byte, id string, err error)
-	// Open checks that object is r and nothing else: format, recipient, locker,
-	// kind, writer, number, epoch, signature, payload hash, in this order and
-	// before anything is decompressed.
-	Open(r Ref, object []byte) (log, payload []byte, id string, err error)
+	// (the protocol's own part of it); frames are the zstd frames that the object
+	// carries, and may be empty. The id is SHA-256 of the signed header, in hex.
+	Seal(r Ref, log, frames []byte) (object []byte, id string, err error)
+	// Open checks that object is r and nothing else: size, stanza, recipient, format,
+	// locker, kind, writer, number, epoch, signature, payload hash, in this order.
+	// It decompresses nothing. An error that has a method NotYet() bool and returns
+	// true from it says that the object may be good but its epoch or its writer is
+	// not known yet; any other error says that it is bad.
+	Open(r Ref, object []byte) (log, frames []byte, id string, err error)
 
-	// Absorb takes the payload of an opened door, member or epoch object into the
-	// keyring. It reports whether the set of members or known epochs changed.
+	// Absorb takes the payload (decompressed frames) of an opened door, member or
+	// epoch object into the keyring. It reports whether the set of members or of
+	// known epochs changed. The order of calls does not matter.
 	Absorb(r Ref, id string, log, payload []byte) (changed bool, err error)
 	// Members are the devices that count as members now, sorted, this one included
 	// if it does; Removed are those that once did and do not any more, each with
@@ -71,4 +75,45 @@ type Sealer interface {
 	Removed() map[string]uint64
 	// Tips are the ids of the membership objects that no other one names.
 	Tips() []string
+
+	// Door is the payload of this device's own door: its admission by the phrase.
+	// It fails where the keyring does not hold the phrase.
+	Door(number uint64) (payload []byte, err error)
+	// NeedsEpoch says that there is no epoch that this device may seal to.
+	NeedsEpoch() bool
+	// NewEpoch makes an epoch for the members as they are known now: a payload for
+	// each recipient, to be sealed as an object of its own (Ref.To).
+	NewEpoch() (number uint64, payloads map[string][]byte, err error)
+}
+
+// A State is the data that the replica keeps in step with other devices. Package
+// store implements it.
+//
+// Data moves as change lines: JSON objects, one a line, each with one revision
+// (FORMAT.md). Notes are the replica's own small bookkeeping, kept beside the data
+// so that both change in one durable write.
+type State interface {
+	// Cut returns what was written on this device after a position, as change lines
+	// of about max bytes in all, and the position after them. urgent is false when
+	// they hold nothing but audit and app records. No lines: there is nothing new.
+	Cut(ctx context.Context, after []byte, max int) (lines, next []byte, urgent bool, err error)
+	// Join merges change lines and stores notes in the same durable write: all of it
+	// or nothing. It returns how many records changed, and whether a clock in the
+	// lines was too far ahead to be adopted.
+	Join(ctx context.Context, lines []byte, notes map[string][]byte) (changed int, ahead bool, err error)
+
+	// Note returns one note, or nil; Notes yields those whose key begins with prefix,
+	// in order; SetNotes stores notes durably, all or none, and deletes those that are nil.
+	Note(ctx context.Context, key string) ([]byte, error)
+	Notes(ctx context.Context, prefix string) iter.Seq2[string, []byte]
+	SetNotes(ctx context.Context, notes map[string][]byte) error
+
+	// NewBlobs returns the ids of blobs that were stored on this device after a
+	// position, in the order in which they came, and the position after them.
+	NewBlobs(ctx context.Context, after []byte) (ids []string, next []byte, err error)
+	// OpenBlob returns a blob and its size, or an error that is fs.ErrNotExist.
+	OpenBlob(ctx context.Context, id string) (io.ReadCloser, int64, error)
+	// PutBlobAs stores a blob that came from elsewhere, after checking that its
+	// bytes are those that id stands for.
+	PutBlobAs(ctx context.Context, id string, r io.Reader) error
 }
