@@ -35,7 +35,7 @@ type ObjectInfo struct {
 // of that kind it is, and, for an epoch, whom it is for.
 type Ref = struct {
 	Kind   string // "door", "member", "epoch", "mark", "entry", "run", "base", "pack"
-	Writer string // device id, or "phrase" for a door
+	Writer string // device id, or "phrase" for a door and for a door's copy for the members
 	Number uint64
 	To     string // epoch only: device id, or "phrase"
 }
@@ -73,8 +73,12 @@ type Sealer interface {
 	// the highest entry number that still counts (its pin).
 	Members() []string
 	Removed() map[string]uint64
-	// Tips are the ids of the membership objects that no other one names.
+	// Tips are the membership statements that no other one names; Known says that a
+	// statement has been absorbed. A door and its copy for the members (kind member,
+	// writer "phrase", same number) hold the same statement: live devices cannot open
+	// doors, which are sealed to the phrase, and read the copy instead.
 	Tips() []string
+	Known(tip string) bool
 
 	// Door is the payload of this device's own door: its admission by the phrase.
 	// It fails where the keyring does not hold the phrase.

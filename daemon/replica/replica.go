@@ -1,0 +1,222 @@
+// Package replica keeps a locker in step with its copies on remotes and, through
+// them, with the owner's other devices.
+//
+// Start with [New]; [Replica.Sync] is one pass: it reads what other devices wrote,
+// merges it, and puts what was written here. [Replica.Found] begins a new locker,
+// [Replica.Restore] brings one back from a remote and the recovery phrase. What a
+// remote keeps is described in FORMAT.md, beside this file.
+//
+// What it promises, whatever a remote does: nothing is applied that a member of
+// the locker did not sign for just that place; nothing is applied in part; what is
+// missing, bad or contradicts what was seen before shows in [Status] as pending or
+// as an alarm, and honest data around it still flows. What was written on this
+// device is durable here before a remote hears of it, and every object is put with
+// the same bytes until the remote has it. A remote that is merely slow raises no
+// alarm. The cloud's clock and listings are hints and prove nothing.
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+var (
+	// ErrNotFound says that a remote has no object of a name.
+	ErrNotFound = errors.New("no such object")
+	// ErrNoLocker says that a remote holds no object of any locker.
+	ErrNoLocker = errors.New("there is no locker on this remote")
+	// ErrWrongPhrase says that a remote holds a locker, but not one of this phrase.
+	ErrWrongPhrase = errors.New("the locker on this remote is not one of this phrase")
+	// ErrUnreachable says that no remote could be read.
+	ErrUnreachable = errors.New("no remote can be reached")
+	// ErrNoRemote says that there is no remote at all.
+	ErrNoRemote = errors.New("there is no remote: add one with 'locker remote add'")
+)
+
+// Cloned says that somebody else goes on as this device: its own log is further
+// on the remote than this device ever wrote. The folder was copied, or put back
+// from a backup. Nothing was put. The daemon makes a new device of this one: keys
+// from crypto.Recover (the owner types the phrase) or from an invitation, a fresh
+// folder Objects, the same State, then [Replica.Rejoin]. The edits that were not
+// sent yet are in State, and go out under the new device.
+type Cloned struct {
+	Device string // this device's id
+	Object string // the object that this device never made
+	Number uint64 // its number in the log
+}
+
+func (e *Cloned) Error() string {
+	return fmt.Sprintf("another copy of this device (%s) is in use: %s (entry %d) is on the remote and was not made here", e.Device, e.Object, e.Number)
+}
+
+// A Config says what a replica works with. All but Clock and Logger are required.
+type Config struct {
+	Sealer Sealer
+	State  State
+	// Objects is the folder for the sealed objects of this device, kept so that they
+	// can be put again. It is made when missing. Nothing in it is secret.
+	Objects string
+	// Remotes are where objects are kept; the order is the order of preference.
+	Remotes []Named
+	// Clock tells the time; nil is time.Now.
+	Clock func() time.Time
+	// Logger takes what happens; nil is none.
+	Logger *slog.Logger
+}
+
+// Named is a remote and the name by which the owner and the notes know it. A
+// remote that changed its place takes a new name.
+type Named struct {
+	Name   string
+	Remote Remote
+}
+
+// Progress is told how far a long task has come. total is 0 where it is not known.
+type Progress func(doing string, done, total int64)
+
+func (p Progress) tell(doing string, done, total int64) {
+	if p != nil {
+		p(doing, done, total)
+	}
+}
+
+// A Notice is one thing that waits or is wrong.
+type Notice struct {
+	Kind   string    // "missing", "bad", "newer", "closed", "members", "fork", "ahead", "unseen", "silent", "clock", "blob"
+	Object string    // name on the remote, or empty
+	Device string    // whose it is, or empty
+	Since  time.Time // when it was first noticed
+	What   string    // a sentence
+	Do     string    // what the owner can do
+}
+
+// SyncOptions say what a pass does.
+type SyncOptions struct {
+	// Full looks at everyone: every log's newest, what was missing, epochs,
+	// membership, and whether each remote still has what this device put.
+	Full bool
+	// Hold is for passes that nobody asked for: records of audit and apps, and
+	// acknowledgements, wait up to an hour, and one peer is looked at (one GET), so
+	// that each has its turn within ten minutes.
+	Hold bool
+	// Progress may be nil.
+	Progress Progress
+}
+
+// A Summary says what a pass did.
+type Summary struct {
+	ObjectsUp, ObjectsDown int
+	BytesUp, BytesDown     int64
+	Requests               int64
+	// Records is how many records changed here by what others wrote.
+	Records         int
+	Pending, Alarms []Notice
+	// Failed are the remotes that could not be synced with, and why.
+	Failed map[string]error
+}
+
+// Restored says what a restore brought.
+type Restored struct {
+	Summary
+	// Devices are the devices of the locker. The owner should be asked which are
+	// still theirs.
+	Devices []DeviceStatus
+	// Entries is how many entries were read, from all devices.
+	Entries int
+	// Newest is the newest signed sign of life of any device. That nothing newer was
+	// withheld cannot be known by a device that has only the phrase.
+	Newest time.Time
+}
+
+// A Report says what [Replica.Verify] found on a remote.
+type Report struct {
+	Remote  string
+	Objects int
+	Bytes   int64
+	// Missing and Bad are names of objects that should be there, still so after the
+	// repair.
+	Missing, Bad []string
+	// Misfits is how many names in the listing fit no known object.
+	Misfits  int
+	Repaired int
+}
+
+// A Status is what is known without asking a remote.
+type Status struct {
+	Devices         []DeviceStatus
+	Remotes         []RemoteStatus
+	Pending, Alarms []Notice
+	// Waiting says that there are changes that are not sealed yet.
+	Waiting bool
+}
+
+// A DeviceStatus is one device of the locker.
+type DeviceStatus struct {
+	ID, Name string
+	This     bool
+	Removed  bool
+	Entries  uint64    // the newest entry read
+	LastSeen time.Time // when its newest entry was made, by its own clock; zero: never
+}
+
+// A RemoteStatus is one remote.
+type RemoteStatus struct {
+	Name     string
+	Unsent   int       // objects not yet put there
+	LastSync time.Time // the last pass that reached it and sent everything
+	Problem  string    // of the last pass, or empty
+}
+
+// A Replica is this device's part in the protocol. Its methods may be called
+// concurrently; passes wait for each other.
+type Replica struct {
+	sealer  Sealer
+	state   State
+	objects string
+	clock   func() time.Time
+	log     *slog.Logger
+	codec   *codec
+
+	pass sync.Mutex // held by Found, Restore, Sync, Verify, Blob, Rejoin
+
+	mu      sync.Mutex // guards what follows
+	remotes []Named
+	self    selfNote
+	checked bool // this process made the clone check
+}
+
+// New returns a replica. It reads its notes and gives the keyring what is known of
+// members and epochs; it asks no remote.
+func New(ctx context.Context, c Config) (*Replica, error) {
+	r := &Replica{sealer: c.Sealer, state: c.State, objects: c.Objects, clock: c.Clock, log: c.Logger, remotes: c.Remotes}
+	if r.clock == nil {
+		r.clock = time.Now
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	for _, dir := range []string{"k", "d"} {
+		if err := os.MkdirAll(filepath.Join(c.Objects, dir), 0o700); err != nil {
+			return nil, fmt.Errorf("folder of sealed objects: %w", err)
+		}
+	}
+	var err error
+	if r.codec, err = newCodec(); err != nil {
+		return nil, err
+	}
+	return r, r.load(ctx)
+}
+
+// SetRemotes replaces the remotes. A new one is sent everything by the next pass.
+func (r *Replica) SetRemotes(remotes []Named) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.remotes = remotes
+}
