@@ -28,7 +28,7 @@ func Connect(ctx context.Context, home Home, command string, options Options) (*
 	if ok, err := home.exists(); err != nil {
 		return nil, err
 	} else if !ok {
-		return nil, failed("make one with 'locker init', or get yours back with 'locker restore'", "there is no locker in %s", string(home))
+		return nil, home.missing()
 	}
 	if c := dial(ctx, home); c != nil {
 		return &Client{http: c}, nil

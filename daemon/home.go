@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +20,9 @@ import (
 //	              the keyring of the system
 //	store/        the records, encrypted (package store)
 //	objects/      the sealed objects that this device wrote, kept to be put again
+//	apps/         the programs of apps that do not come with Locker
+//	spool/        what an import sets aside, sealed under a key that is never stored
+//	setup.json    only while a locker is being made here
 //	lock          held by the process that has the locker open, and says which
 //	run/sock      the socket of the daemon, while it runs
 type Home string
@@ -34,6 +39,9 @@ func DefaultHome() (Home, error) {
 func (h Home) device() string  { return filepath.Join(string(h), "device.json") }
 func (h Home) store() string   { return filepath.Join(string(h), "store") }
 func (h Home) objects() string { return filepath.Join(string(h), "objects") }
+func (h Home) apps() string    { return filepath.Join(string(h), "apps") }
+func (h Home) spool() string   { return filepath.Join(string(h), "spool") }
+func (h Home) setUp() string   { return filepath.Join(string(h), "setup.json") }
 func (h Home) lock() string    { return filepath.Join(string(h), "lock") }
 
 // maxSocket is the longest path of a unix socket that every system takes.
@@ -47,6 +55,23 @@ func (h Home) socket() string {
 		return path
 	}
 	return filepath.Join(runtimeDir(), "locker-"+shortHash(string(h)), "sock")
+}
+
+// shortHash tells homes apart in the names of their sockets.
+func shortHash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:6])
+}
+
+// missing is the error where there is no locker.
+func (h Home) missing() error {
+	if raw, err := os.ReadFile(h.setUp()); err == nil {
+		var note setUpNote
+		if json.Unmarshal(raw, &note) == nil && note.Command != "" {
+			return failed("run the same '"+note.Command+"' again", "there is no locker in %s yet: '%s' was cut off", string(h), note.Command)
+		}
+	}
+	return failed("make one with 'locker init', or get yours back with 'locker restore'", "there is no locker in %s", string(h))
 }
 
 // exists says whether there is a locker.

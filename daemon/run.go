@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/locker-project/locker/daemon/replica"
 )
 
 // A Config tells how to run the daemon.
@@ -18,13 +20,18 @@ type Config struct {
 
 // How the daemon paces itself: a change is sent a little after the last one, and
 // not later than the bound even while changes go on; other devices' changes are
-// looked for every poll.
+// looked for at every poll, the rarer the longer nothing happens; what apps and the
+// gate wrote goes along with the rest, or hourly.
 const (
 	settle     = 3 * time.Second
 	settleMost = 30 * time.Second
 	poll       = time.Minute
-	shutdown   = 5 * time.Second
+	pollMost   = 10 * time.Minute
+	holdMost   = time.Hour
 )
+
+// shutdown is how long calls that go on may take to end.
+const shutdown = 1500 * time.Millisecond
 
 // Run holds the locker of c.Home open, answers calls, and syncs: soon after a
 // change and at every poll. It returns nil when ctx ends. A process that is killed
@@ -33,7 +40,7 @@ func Run(ctx context.Context, c Config) error {
 	if ok, err := c.Home.exists(); err != nil {
 		return err
 	} else if !ok {
-		return failed("make one with 'locker init', or get yours back with 'locker restore'", "there is no locker in %s", string(c.Home))
+		return c.Home.missing()
 	}
 	l, err := Open(ctx, c.Home, "locker daemon", c.Options)
 	if err != nil {
@@ -79,29 +86,60 @@ func Run(ctx context.Context, c Config) error {
 	return err
 }
 
-// keepSynced syncs until ctx ends.
+// keepSynced syncs until ctx ends. Between passes it sleeps: nothing but a change
+// or the timer wakes it.
 func (l *Locker) keepSynced(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var first time.Time // of the changes that wait; zero when none does
+	var first time.Time  // of the changes that wait; zero when none does
+	var sealed time.Time // when a pass last held nothing back
+	wait := poll
+	change := func() {
+		now := time.Now()
+		if first.IsZero() {
+			first = now
+		}
+		timer.Reset(max(0, min(settle, first.Add(settleMost).Sub(now))))
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-l.store.Changed():
+			change()
 		case <-l.changed:
-			now := time.Now()
-			if first.IsZero() {
-				first = now
-			}
-			timer.Reset(max(0, min(settle, first.Add(settleMost).Sub(now))))
+			change()
 		case <-timer.C:
-			first = time.Time{}
-			if _, err := l.sync(ctx, false); err != nil && ctx.Err() == nil {
+			hold := first.IsZero() && time.Since(sealed) < holdMost
+			quiet, err := l.pass(ctx, hold)
+			switch {
+			case ctx.Err() != nil:
+				return
+			case err != nil:
 				l.log.Warn("sync", "err", err)
+			case !hold:
+				sealed = time.Now()
 			}
-			timer.Reset(poll)
+			if wait *= 2; !quiet || !first.IsZero() {
+				wait = poll
+			}
+			wait = min(wait, pollMost)
+			first = time.Time{}
+			timer.Reset(wait)
 		}
 	}
+}
+
+// pass is one sync that nobody asked for. quiet says that nothing was sent or found.
+func (l *Locker) pass(ctx context.Context, hold bool) (quiet bool, err error) {
+	if _, list, _ := l.remotes.get(""); len(list) == 0 {
+		return true, nil
+	}
+	s, err := l.sync(ctx, replica.SyncOptions{Hold: hold})
+	for name, why := range s.Failed {
+		l.log.Warn("a remote could not be synced with", "remote", name, "err", why)
+	}
+	return s.ObjectsUp+s.ObjectsDown == 0, err
 }
 
 // touch notes that there is something to send.

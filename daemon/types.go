@@ -43,6 +43,9 @@ type ImportSummary struct {
 	Same    int    `json:"same"`
 	Changed int    `json:"changed"`
 	Failed  int    `json:"failed"`
+	// Resumed says that an import of the same paths that was cut off went on in this
+	// one.
+	Resumed bool `json:"resumed,omitempty"`
 }
 
 // An ImportInfo is a row of the call imports.
@@ -56,6 +59,9 @@ type ImportInfo struct {
 	Same    int       `json:"same"`
 	Changed int       `json:"changed"`
 	Failed  int       `json:"failed"`
+	// CutOff says that the import is in the state "running" but does not go on: the
+	// same import again completes it.
+	CutOff bool `json:"cut_off,omitempty"`
 }
 
 // UndoSummary ends the call undo.

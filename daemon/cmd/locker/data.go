@@ -74,6 +74,10 @@ Files that no connector knows are named. Importing a file again adds nothing.`,
 
 // showFile prints what an import found in one file.
 func (c *cli) showFile(f daemon.FileReport) {
+	if f.Connector == nil && len(f.Failed) > 0 {
+		c.say("! %s: %s", f.Path, f.Failed[0].Why)
+		return
+	}
 	if f.Connector == nil {
 		note := f.Note
 		if note == "" {
@@ -96,13 +100,16 @@ func (c *cli) showFile(f daemon.FileReport) {
 }
 
 func (c *cli) showImport(s daemon.ImportSummary, dryRun bool) {
-	verb := "imported"
+	would := ""
 	if dryRun {
-		verb = "would be imported"
+		would = "would be "
 	}
-	c.say("%d files: %d records new, %d same, %d changed, %d failed, %d files unknown", s.Files, s.New, s.Same, s.Changed, s.Failed, s.Unknown)
-	if s.Import != "" {
-		c.say("%s as %s; take it back with 'locker undo %s'", verb, s.Import, s.Import)
+	c.say("%d files: %d records %snew, %d same, %d changed, %d failed, %d files unknown", s.Files, s.New, would, s.Same, s.Changed, s.Failed, s.Unknown)
+	if s.Resumed {
+		c.say("an import of these paths that was cut off is complete now")
+	}
+	if s.Import != "" && !dryRun {
+		c.say("imported as %s; take it back with 'locker undo %s'", s.Import, s.Import)
 	}
 }
 
@@ -120,7 +127,11 @@ func (c *cli) importsCommand() *cobra.Command {
 					fmt.Fprintln(t, "IMPORT\tWHEN\tSTATE\tNEW\tSAME\tCHANGED\tFAILED\tFROM")
 					none = false
 				}
-				fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", i.Import, i.Time.Local().Format("2006-01-02 15:04"), i.State, i.New, i.Same, i.Changed, i.Failed, plain(strings.Join(i.Paths, ", ")))
+				state := i.State
+				if i.CutOff {
+					state = "cut off" // the same import again completes it
+				}
+				fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", i.Import, i.Time.Local().Format("2006-01-02 15:04"), state, i.New, i.Same, i.Changed, i.Failed, plain(strings.Join(i.Paths, ", ")))
 				return nil
 			})
 			if err != nil || c.json {

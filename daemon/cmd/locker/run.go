@@ -103,4 +103,3 @@ func (c *cli) completionCommand() *cobra.Command {
 		},
 	}
 }
-

@@ -44,7 +44,7 @@ rclone:mycloud:locker.`,
 			if err != nil {
 				return err
 			}
-			made, err := daemon.Init(cmd.Context(), home, daemon.SetUp{Remote: spec, Name: name, Passphrase: pass, PhraseOut: phraseOut, Options: c.options()})
+			made, err := daemon.Init(cmd.Context(), home, daemon.SetUp{Remote: spec, Name: name, Passphrase: pass, PhraseOut: phraseOut, Show: c.showNewPhrase(), Options: c.options()})
 			if err != nil {
 				return err
 			}
@@ -55,8 +55,6 @@ rclone:mycloud:locker.`,
 			c.showProtection(made.KeyProtection)
 			if phraseOut != "" {
 				c.say("The recovery phrase is in %s. Keep it off this device, and off the cloud.", phraseOut)
-			} else {
-				c.showPhrase(made.Phrase)
 			}
 			if spec == "" {
 				c.say("Next: 'locker remote add NAME SPEC' for a copy in a cloud, then 'locker import PATH'.")
@@ -80,8 +78,21 @@ func (c *cli) showProtection(p string) {
 	}
 }
 
+// showNewPhrase returns what shows the phrase of a locker that is being made:
+// before it is there, so that no locker exists whose phrase nobody saw. With --json
+// the phrase is in the answer instead.
+func (c *cli) showNewPhrase() func(string) error {
+	if c.json {
+		return nil
+	}
+	return func(phrase string) error {
+		c.showPhrase(phrase)
+		return nil
+	}
+}
+
 func (c *cli) showPhrase(phrase string) {
-	c.say("\nYour recovery phrase. Write it down now: it is shown once.\n")
+	c.say("Your recovery phrase. Write it down now: it is shown once.\n")
 	words := strings.Fields(phrase)
 	t := c.table()
 	for row := range slices.Chunk(slices.Collect(numbered(words)), 6) {

@@ -1,0 +1,168 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"sync"
+
+	"github.com/locker-project/locker/crypto"
+	"github.com/locker-project/locker/daemon/gate"
+	"github.com/locker-project/locker/daemon/replica"
+	"github.com/locker-project/locker/daemon/store"
+	"github.com/locker-project/locker/manifests"
+	"github.com/locker-project/locker/plugins/host"
+	"github.com/locker-project/locker/plugins/locker"
+)
+
+// A Locker is a locker that this process has open. It answers calls, which may
+// come concurrently.
+type Locker struct {
+	home    Home
+	options Options
+	version string
+	log     *slog.Logger
+	serving bool // calls of other processes are answered
+	release func() error
+
+	device  deviceFile
+	keys    *crypto.Keyring
+	store   *store.Store
+	gate    *gate.Gate
+	replica *replica.Replica
+	remotes *remotes
+
+	importing sync.Mutex    // held by the one import, or undo, that goes on
+	syncing   chan struct{} // holds one token: who has it syncs
+	changed   chan struct{} // there is something to send that no change of the store tells of
+
+	hashes  programHashes
+	sandbox func() host.Mode // what confines plugins here; found out once
+}
+
+// Open opens the locker in home, unless another process has it open. command says
+// in the lock what this process is doing.
+func Open(ctx context.Context, home Home, command string, options Options) (*Locker, error) {
+	harden()
+	release, err := home.take(command)
+	if err != nil {
+		return nil, err
+	}
+	l, err := openLocked(ctx, home, options)
+	if err != nil {
+		return nil, errors.Join(err, release())
+	}
+	l.release = release
+	return l, nil
+}
+
+// openLocked opens a locker whose lock the caller holds.
+func openLocked(ctx context.Context, home Home, options Options) (*Locker, error) {
+	device, err := readDevice(home)
+	if err != nil {
+		return nil, err
+	}
+	if device.Restoring {
+		return nil, failed("run the same 'locker restore' again; it goes on where it was cut off", "restoring the locker to %s was cut off", string(home))
+	}
+	secret, err := device.open(options.Passphrase)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := crypto.Load(secret.Keyring)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(home.finishSetUp(), home.clearSpool()); err != nil {
+		return nil, err
+	}
+	return assemble(ctx, home, options, device, keys, [32]byte(secret.Store))
+}
+
+// assemble puts the parts of a locker together.
+func assemble(ctx context.Context, home Home, options Options, device deviceFile, keys *crypto.Keyring, storeKey [32]byte) (l *Locker, err error) {
+	l = &Locker{
+		home: home, options: options, version: options.Version, log: options.logger(), release: func() error { return nil },
+		device: device, keys: keys, syncing: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		sandbox: sync.OnceValue(func() host.Mode { return host.Probe(context.WithoutCancel(ctx)) }),
+	}
+	l.syncing <- struct{}{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	l.store, err = store.Open(home.store(), store.Options{Key: storeKey, Device: keys.Device(), BlobKey: keys.BlobKey(), Logger: l.log, Validate: validate})
+	if err != nil {
+		return l, err
+	}
+	l.remotes, err = l.loadRemotes(ctx)
+	if err != nil {
+		return l, err
+	}
+	l.replica, err = replica.New(ctx, replica.Config{Sealer: keys, State: l.store, Objects: home.objects(), Remotes: l.remotes.named(), Logger: l.log})
+	if err != nil {
+		return l, err
+	}
+	l.gate, err = gate.New(ctx, gate.Config{Store: l.store, Sign: keys.Sign, Verify: keys.Verify, Device: keys.Device(), Logger: l.log})
+	return l, err
+}
+
+// validate judges a record of a well-known collection by its schema.
+func validate(r locker.Record) error { return manifests.Validate(r.Collection, r.Fields) }
+
+// Close ends the processes that the locker started, and closes it.
+func (l *Locker) Close() error {
+	var errs []error
+	if l.remotes != nil {
+		errs = append(errs, l.remotes.close())
+	}
+	if l.store != nil {
+		errs = append(errs, l.store.Close())
+	}
+	return errors.Join(append(errs, l.release())...)
+}
+
+// bigJob is how many records a job handles before memory that it used is given
+// back at once rather than when the collector gets to it.
+const bigJob = 5000
+
+// releaseMemory gives memory back to the system after a job of so many records.
+func releaseMemory(records int) {
+	if records >= bigJob {
+		debug.FreeOSMemory()
+	}
+}
+
+// classify gives errors of the packages below an exit code and a next step.
+func classify(err error) *Error {
+	e := &Error{Code: CodeFailed, Message: err.Error()}
+	switch {
+	case errors.Is(err, crypto.ErrPassphrase):
+		e.Code, e.Next = CodeRefused, "try again; the recovery phrase and a remote get you in without it ('locker restore')"
+	case errors.Is(err, store.ErrWrongKey):
+		e.Code, e.Next = CodeRefused, "the store and device.json are not of one locker: put the right ones together, or restore to another folder"
+	case errors.Is(err, store.ErrDiskFull):
+		e.Next = "free some space, then run the command again: nothing that was acknowledged is lost"
+	case errors.Is(err, locker.ErrNotFound):
+		e.Next = "'locker status' lists the collections, 'locker query' what they hold"
+	case errors.Is(err, errParams):
+		e.Code = CodeUsage
+	case errors.Is(err, fs.ErrPermission):
+		e.Next = "check whose files these are; 'locker doctor' looks at the locker's own"
+	}
+	return e
+}
+
+// clearSpool removes what a process that was killed set aside: it is sealed under
+// a key that died with it.
+func (h Home) clearSpool() error {
+	if err := os.RemoveAll(h.spool()); err != nil {
+		return fmt.Errorf("cannot remove what a former process left: %w", err)
+	}
+	return os.Mkdir(h.spool(), 0o700)
+}

@@ -1,0 +1,309 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/locker-project/locker/crypto"
+	"github.com/locker-project/locker/daemon/remote"
+	"github.com/locker-project/locker/daemon/replica"
+	"github.com/locker-project/locker/plugins/host"
+)
+
+// remotePrefix is before the name of a remote in the key of its note. The notes
+// are in the store, encrypted, and never leave this device: a remote's credentials
+// are this device's own.
+const remotePrefix = "daemon/remote/"
+
+// remoteIdle is how long the process of a remote may do nothing before it is ended.
+const remoteIdle = 20 * time.Second
+
+// A remoteSetting is what is kept of a remote.
+type remoteSetting struct {
+	Spec  remote.Spec `json:"spec"`
+	Added time.Time   `json:"added"`
+}
+
+// remotes are the remotes of a locker on this device.
+type remotes struct {
+	mu   sync.Mutex
+	list map[string]*openRemote
+}
+
+// An openRemote is one remote, ready to be used. Its process, if it has one, is
+// started when needed.
+type openRemote struct {
+	remoteSetting
+	replica.Remote
+	close func() error
+}
+
+// loadRemotes reads the settings of the remotes.
+func (l *Locker) loadRemotes(ctx context.Context) (*remotes, error) {
+	r := &remotes{list: map[string]*openRemote{}}
+	for key, raw := range l.store.Notes(ctx, remotePrefix) {
+		name := strings.TrimPrefix(key, remotePrefix)
+		var s remoteSetting
+		if err := json.Unmarshal(raw, &s); err != nil {
+			return nil, fmt.Errorf("the settings of the remote %s are damaged: %w", name, err)
+		}
+		open, err := l.openRemote(s)
+		if err != nil {
+			l.log.Warn("a remote cannot be used", "remote", name, "err", err)
+			open = &openRemote{remoteSetting: s, Remote: broken{err}, close: func() error { return nil }}
+		}
+		r.list[name] = open
+	}
+	return r, nil
+}
+
+// named are the remotes as the replica wants them, in order of their names.
+func (r *remotes) named() []replica.Named {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []replica.Named
+	for _, name := range slices.Sorted(maps.Keys(r.list)) {
+		out = append(out, replica.Named{Name: name, Remote: r.list[name].Remote})
+	}
+	return out
+}
+
+// get returns the remotes of a name, or all where it is empty, in order of names.
+func (r *remotes) get(name string) (names []string, list []*openRemote, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if name != "" && r.list[name] == nil {
+		return nil, nil, failed("'locker remote list' lists them", "there is no remote %q", name)
+	}
+	for _, n := range slices.Sorted(maps.Keys(r.list)) {
+		if name == "" || n == name {
+			names, list = append(names, n), append(list, r.list[n])
+		}
+	}
+	return names, list, nil
+}
+
+func (r *remotes) close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for _, o := range r.list {
+		errs = append(errs, o.close())
+	}
+	return errors.Join(errs...)
+}
+
+// openRemote makes a remote of its settings.
+func (l *Locker) openRemote(s remoteSetting) (*openRemote, error) {
+	o := &openRemote{remoteSetting: s, close: func() error { return nil }}
+	if s.Spec.Kind == remote.KindFolder {
+		folder, err := remote.Folder(s.Spec.Root)
+		o.Remote = folder
+		return o, err
+	}
+	plugin := remote.Plugin(func(ctx context.Context) (remote.Client, func(), error) {
+		return l.startRclone(ctx, s.Spec)
+	}, remoteIdle)
+	o.Remote, o.close = plugin, plugin.Close
+	return o, nil
+}
+
+// startRclone starts the process that talks to a cloud, and has it connect.
+func (l *Locker) startRclone(ctx context.Context, s remote.Spec) (remote.Client, func(), error) {
+	spec, err := l.programSpec("locker-rclone", "rclone")
+	if err != nil {
+		return nil, nil, err
+	}
+	spec.Network = true
+	spec.ReadOnly = s.Files
+	// The process outlives the call that needed it first.
+	p, err := host.Start(context.WithoutCancel(ctx), spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	client := p.Remote()
+	if err := client.Open(ctx, s.Config()); err != nil {
+		p.Kill()
+		return nil, nil, err
+	}
+	return client, p.Kill, nil
+}
+
+// parseRemote reads a spec, with what the owner's rclone settings say of it.
+func parseRemote(text string) (remote.Spec, error) {
+	s, err := remote.ParseSpec(text, remote.RcloneConfig)
+	if err != nil {
+		return s, usage("write dir:PATH, or rclone: and a remote of rclone as in rclone:mycloud:locker", "%v", err)
+	}
+	return s, nil
+}
+
+// remoteNames are what a remote may be called.
+var remoteNames = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$`)
+
+// firstRemote adds the remote that a set-up names. empty says that it must not
+// hold a locker yet.
+func (l *Locker) firstRemote(ctx context.Context, text string, empty bool) error {
+	spec, err := parseRemote(text)
+	if err != nil {
+		return err
+	}
+	o, err := l.openRemote(remoteSetting{Spec: spec, Added: time.Now().UTC()})
+	if err != nil {
+		return err
+	}
+	if empty {
+		if _, err := remote.Check(ctx, o); err != nil {
+			return errors.Join(notReady(spec, err), o.close())
+		}
+		if err := free(ctx, o); err != nil {
+			return errors.Join(err, o.close())
+		}
+	}
+	return l.keepRemote(ctx, "main", o)
+}
+
+// free checks that no locker is kept on a remote.
+func free(ctx context.Context, r replica.Remote) error {
+	for info, err := range r.List(ctx, "k/") {
+		if err != nil {
+			return fmt.Errorf("the remote cannot be listed: %w", err)
+		}
+		if strings.HasPrefix(info.Name, "k/") {
+			return failed("name an empty place, or get that locker back with 'locker restore'", "the remote holds a locker already")
+		}
+	}
+	return nil
+}
+
+func notReady(spec remote.Spec, err error) error {
+	return failed("check the place, its credentials and the network, then try again", "the remote %s does not work: %v", spec, err)
+}
+
+// keepRemote stores the settings of a remote and hands it to the replica.
+func (l *Locker) keepRemote(ctx context.Context, name string, o *openRemote) error {
+	raw, err := json.Marshal(o.remoteSetting)
+	if err != nil {
+		return err
+	}
+	if err := l.store.SetNotes(ctx, map[string][]byte{remotePrefix + name: raw}); err != nil {
+		return err
+	}
+	l.remotes.mu.Lock()
+	l.remotes.list[name] = o
+	l.remotes.mu.Unlock()
+	l.replica.SetRemotes(l.remotes.named())
+	l.touch()
+	return nil
+}
+
+// remoteAdd is the call remote.add.
+func (l *Locker) remoteAdd(ctx context.Context, p RemoteParams, _ *answer) (any, error) {
+	if err := l.confirm(p.Passphrase); err != nil {
+		return nil, err
+	}
+	if !remoteNames.MatchString(p.Name) {
+		return nil, usage("use letters, digits, '-', '_' and '.', at most 32", "%q cannot be the name of a remote", p.Name)
+	}
+	if _, list, _ := l.remotes.get(p.Name); list != nil {
+		return nil, failed("name it otherwise", "there is a remote %q already", p.Name)
+	}
+	spec, err := parseRemote(p.Spec)
+	if err != nil {
+		return nil, err
+	}
+	o, err := l.openRemote(remoteSetting{Spec: spec, Added: time.Now().UTC()})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := remote.Check(ctx, o); err != nil {
+		return nil, errors.Join(notReady(spec, err), o.close())
+	}
+	if err := l.keepRemote(ctx, p.Name, o); err != nil {
+		return nil, err
+	}
+	return RemoteInfo{Name: p.Name, Spec: spec.String()}, nil
+}
+
+// remoteList is the call remote.list.
+func (l *Locker) remoteList(ctx context.Context, _ struct{}, a *answer) (any, error) {
+	status, err := l.replica.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range l.remoteRows(status) {
+		if err := a.row(r); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// A RemoteCheck is a row of the call remote.check: how a remote did.
+type RemoteCheck struct {
+	Name     string   `json:"name"`
+	PutMS    int64    `json:"put_ms"`
+	GetMS    int64    `json:"get_ms"`
+	ListMS   int64    `json:"list_ms"`
+	DeleteMS int64    `json:"delete_ms"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// remoteCheck is the call remote.check.
+func (l *Locker) remoteCheck(ctx context.Context, p RemoteParams, a *answer) (any, error) {
+	names, list, err := l.remotes.get(p.Name)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, failed("add one with 'locker remote add NAME SPEC'", "there is no remote")
+	}
+	var errs []string
+	for i, o := range list {
+		r, err := remote.Check(ctx, o)
+		if err != nil {
+			errs = append(errs, fmt.Sprintf("remote %s (%s): %v", names[i], o.Spec, err))
+			continue
+		}
+		row := RemoteCheck{Name: names[i], PutMS: r.Put.Milliseconds(), GetMS: r.Get.Milliseconds(), ListMS: r.List.Milliseconds(), DeleteMS: r.Delete.Milliseconds(), Warnings: r.Warnings}
+		if err := a.now(row); err != nil {
+			return nil, err
+		}
+	}
+	if errs != nil {
+		return nil, failed("check the place, its credentials and the network, then try again", "%s", strings.Join(errs, "\n"))
+	}
+	return nil, nil
+}
+
+// confirm checks the passphrase again before the locker gives something away.
+func (l *Locker) confirm(passphrase string) error {
+	if l.device.Protection != byPassphrase {
+		return nil
+	}
+	if passphrase == "" {
+		return refused("run it in a terminal, or name a file with --passphrase-file", "this needs the passphrase again")
+	}
+	_, err := unprotect(l.device.Secret, passphrase)
+	return err
+}
+
+// phraseCheck is the call phrase.check.
+func (l *Locker) phraseCheck(_ context.Context, p PhraseParams, _ *answer) (any, error) {
+	seed, err := crypto.ParsePhrase(p.Phrase)
+	if err != nil {
+		return nil, refused("check the words on your sheet: 24 of them, in their order", "that is no recovery phrase: %v", err)
+	}
+	if !l.keys.CheckPhrase(seed) {
+		return nil, refused("look for the sheet of this locker: "+l.keys.Locker(), "that is a recovery phrase, but not the one of this locker")
+	}
+	return nil, nil
+}
