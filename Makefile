@@ -5,10 +5,13 @@ SHELL   := bash
 BIN     := bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+GOBUILD := CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)'
 PREFIX  ?= $(HOME)/.local
 
-.PHONY: run build install test race lint fuzz soak bench cover cross clean generate
+# One set of flags for all, so that programs and tests share what was compiled.
+export GOFLAGS := $(GOFLAGS) -trimpath
+
+.PHONY: run build install tools test race lint fuzz soak bench cover cross clean generate
 
 run: build            ## everything once, in a throw-away folder
 	@bash daemon/cmd/locker/demo.sh $(CURDIR)/$(BIN) $(CURDIR)/testdata/exports
@@ -21,6 +24,9 @@ build:                ## the three programs, into bin/
 install: build        ## into $(PREFIX)/bin
 	install -d $(PREFIX)/bin
 	install -m 755 $(BIN)/locker $(BIN)/locker-plugins $(BIN)/locker-rclone $(PREFIX)/bin/
+
+tools:                ## other people's programs that tests compare with, where they can be installed
+	@bash .ci/tools
 
 test:                 ## every test
 	CGO_ENABLED=0 go test -timeout 20m ./...
