@@ -1,0 +1,4 @@
+package plugins
+
+// denyUnixSockets is described with its filter.
+func denyUnixSockets() {}
