@@ -1,0 +1,343 @@
+package crypto
+
+import (
+	"cmp"
+	"maps"
+	"math/bits"
+	"slices"
+	"strings"
+)
+
+// This file decides who is a member. The answer is a function of the set of
+// statements and of nothing else: not of the order in which they came, nor of any
+// clock.
+//
+//   - A statement is complete when all that it names, directly or through others,
+//     is here. Its past is all of that. An incomplete statement waits.
+//   - It counts if it is the phrase's, or if its writer is a member judging by its
+//     past alone. That never changes. What does not count is as if it did not exist.
+//   - Seniority is a total order: the phrase, then by path of admissions. A path
+//     lists, from the phrase on, each admission by its number (and id); of several
+//     paths to a device its lowest is taken; a path is below those that it begins.
+//   - A statement of a removed device is repudiated by a removal that has not seen
+//     it, unless it rests on an admission of that device that has seen the removal.
+//     A statement is upheld if it is the phrase's, or if it rests on an upheld
+//     admission of its writer, in its past, with which no removal repudiates it.
+//   - A removal stands if it is upheld against the standing removals by those who
+//     are senior to its writer. (They are judged first; no circle can arise.)
+//   - An admission that is not upheld against all standing removals is void.
+//   - A device is a member if it has a valid admission that has seen every
+//     standing removal of the device: so a removal beats the admissions that it has
+//     seen or that are concurrent with it, and an admission made in its knowledge
+//     brings the device back.
+//   - The pin of who was admitted and is no member is the highest of the standing
+//     removals', or zero where there is none.
+
+// A node is one statement in the graph.
+type node struct {
+	id     string
+	writer string
+	number uint64
+	admit  *card
+	remove *removal
+	tips   []string
+
+	index  int // in graph.order, once complete
+	past   bitset
+	counts bool
+}
+
+// A graph is a set of statements.
+type graph struct {
+	byID    map[string]*node
+	order   []*node // the complete ones, each after all of its past
+	waiting []*node
+}
+
+func newGraph() graph { return graph{byID: map[string]*node{}} }
+
+// add adds a statement, and says whether that completed one.
+func (g *graph) add(n *node) bool {
+	if g.byID[n.id] != nil {
+		return false
+	}
+	g.byID[n.id] = n
+	g.waiting = append(g.waiting, n)
+	completed := false
+	for again := true; again; {
+		again = false
+		g.waiting = slices.DeleteFunc(g.waiting, func(n *node) bool {
+			done := g.complete(n)
+			again = again || done
+			return done
+		})
+		completed = completed || again
+	}
+	return completed
+}
+
+// complete puts n into the order if all that it names is there.
+func (g *graph) complete(n *node) bool {
+	var past bitset
+	for _, tip := range n.tips {
+		t := g.byID[tip]
+		if t == nil || t.past == nil {
+			return false
+		}
+		past = past.union(t.past)
+		past = past.with(t.index)
+	}
+	n.index = len(g.order)
+	n.past = past.with(-1)
+	n.counts = n.writer == phrase
+	if !n.counts {
+		v := g.judge(n.past)
+		n.counts = v.is(n.writer)
+	}
+	g.order = append(g.order, n)
+	return true
+}
+
+// tipsWithout lists, sorted, the newest of the statements that count, leaving out
+// those for which drop is true and all that have seen them.
+func (g *graph) tipsWithout(drop func(*node) bool) []string {
+	var dropped, seen bitset
+	var kept []*node
+	for _, n := range g.order {
+		switch {
+		case !n.counts:
+		case drop(n) || n.past.meets(dropped):
+			dropped = dropped.with(n.index)
+		default:
+			kept = append(kept, n)
+			seen = seen.union(n.past)
+		}
+	}
+	var tips []string
+	for _, n := range kept {
+		if !seen.has(n.index) {
+			tips = append(tips, n.id)
+		}
+	}
+	slices.Sort(tips)
+	return tips
+}
+
+// missing lists, sorted, what waiting statements name and is not here.
+func (g *graph) missing() []string {
+	var out []string
+	for _, n := range g.waiting {
+		for _, tip := range n.tips {
+			if g.byID[tip] == nil {
+				out = append(out, tip)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// A verdict is what a set of statements says.
+type verdict struct {
+	sorted  []string         // members
+	cards   map[string]*card // of all devices that were ever admitted
+	removed map[string]Pin
+}
+
+func (v verdict) is(device string) bool {
+	_, ok := slices.BinarySearch(v.sorted, device)
+	return ok
+}
+
+func (v verdict) ever(device string) bool { return v.cards[device] != nil }
+
+func (v verdict) equal(w verdict) bool {
+	return slices.Equal(v.sorted, w.sorted) && maps.Equal(v.removed, w.removed)
+}
+
+// judge judges the statements of a past, or all for nil.
+func (g *graph) judge(past bitset) verdict {
+	c := court{admits: map[string][]*node{}, removes: map[string][]*node{}, standing: map[*node]bool{}}
+	var removals []*node
+	for _, n := range g.order {
+		if !n.counts || past != nil && !past.has(n.index) {
+			continue
+		}
+		if n.admit != nil {
+			c.admits[n.admit.Device] = append(c.admits[n.admit.Device], n)
+		} else {
+			c.removes[n.remove.Device] = append(c.removes[n.remove.Device], n)
+			removals = append(removals, n)
+		}
+	}
+	c.paths = seniority(c.admits)
+	slices.SortStableFunc(removals, func(a, b *node) int { return c.compare(a.writer, b.writer) })
+	var memo map[*node]bool
+	for i, r := range removals {
+		if i == 0 || r.writer != removals[i-1].writer {
+			memo = map[*node]bool{}
+		}
+		c.standing[r] = c.upheld(r, r.writer, memo)
+	}
+	return c.verdict()
+}
+
+// A court holds what judging needs.
+type court struct {
+	admits   map[string][]*node // by device, those that count
+	removes  map[string][]*node
+	paths    map[string]path
+	standing map[*node]bool
+}
+
+func (c *court) verdict() verdict {
+	v := verdict{cards: map[string]*card{}, removed: map[string]Pin{}}
+	memo := map[*node]bool{}
+	for device, admits := range c.admits {
+		v.cards[device] = slices.MinFunc(admits, func(a, b *node) int { return strings.Compare(a.id, b.id) }).admit
+		if c.isMember(device, memo) {
+			v.sorted = append(v.sorted, device)
+			continue
+		}
+		var pin Pin
+		for _, r := range c.removes[device] {
+			if c.standing[r] && r.remove.Pin.compare(pin) > 0 {
+				pin = r.remove.Pin
+			}
+		}
+		v.removed[device] = pin
+	}
+	slices.Sort(v.sorted)
+	return v
+}
+
+func (c *court) isMember(device string, memo map[*node]bool) bool {
+	return slices.ContainsFunc(c.admits[device], func(a *node) bool {
+		return c.upheld(a, "", memo) && !slices.ContainsFunc(c.removes[device], func(r *node) bool {
+			return c.standing[r] && !a.past.has(r.index)
+		})
+	})
+}
+
+// upheld says whether n rests on an admission that holds against the standing
+// removals by those senior to a device, or against all of them if that is empty.
+func (c *court) upheld(n *node, against string, memo map[*node]bool) bool {
+	if n.writer == phrase {
+		return true
+	}
+	if is, ok := memo[n]; ok {
+		return is
+	}
+	is := slices.ContainsFunc(c.admits[n.writer], func(a *node) bool {
+		return n.past.has(a.index) && c.upheld(a, against, memo) && !c.repudiated(n, a, against)
+	})
+	memo[n] = is
+	return is
+}
+
+// repudiated says whether a removal of n's writer undoes n, which rests on the
+// admission a.
+func (c *court) repudiated(n, a *node, against string) bool {
+	return slices.ContainsFunc(c.removes[n.writer], func(r *node) bool {
+		return c.standing[r] && (against == "" || c.compare(r.writer, against) < 0) &&
+			!r.past.has(n.index) && !a.past.has(r.index)
+	})
+}
+
+// compare orders writers: the senior first.
+func (c *court) compare(a, b string) int {
+	switch {
+	case a == b:
+		return 0
+	case a == phrase:
+		return -1
+	case b == phrase:
+		return 1
+	}
+	return c.paths[a].compare(c.paths[b])
+}
+
+// A path leads from the phrase to a device, by the admissions between them.
+type path []*node
+
+func (p path) compare(q path) int {
+	return slices.CompareFunc(p, q, func(a, b *node) int {
+		return cmp.Or(cmp.Compare(a.number, b.number), strings.Compare(a.id, b.id))
+	})
+}
+
+// seniority finds each device's lowest path. A path is above those that it
+// extends, so the lowest that is open yet is final (as Dijkstra has it).
+func seniority(admits map[string][]*node) map[string]path {
+	by := map[string][]*node{}
+	for _, list := range admits {
+		for _, a := range list {
+			by[a.writer] = append(by[a.writer], a)
+		}
+	}
+	final, open := map[string]path{}, map[string]path{}
+	extend := func(writer string, p path) {
+		for _, a := range by[writer] {
+			device := a.admit.Device
+			q := append(slices.Clip(p), a)
+			if _, done := final[device]; done {
+				continue
+			}
+			if old, ok := open[device]; !ok || q.compare(old) < 0 {
+				open[device] = q
+			}
+		}
+	}
+	extend(phrase, nil)
+	for len(open) > 0 {
+		var lowest string
+		for device := range open {
+			if lowest == "" || open[device].compare(open[lowest]) < 0 {
+				lowest = device
+			}
+		}
+		final[lowest] = open[lowest]
+		delete(open, lowest)
+		extend(lowest, final[lowest])
+	}
+	return final
+}
+
+// A bitset is a set of small numbers. A nil bitset is not the same as an empty
+// one: see with.
+type bitset []uint64
+
+func (b bitset) has(i int) bool { return i>>6 < len(b) && b[i>>6]>>(i&63)&1 == 1 }
+
+// with returns b with i in it; for a negative i, b itself, but not nil.
+func (b bitset) with(i int) bitset {
+	if i < 0 {
+		return append(bitset{}, b...)
+	}
+	out := append(make(bitset, 0, max(len(b), i>>6+1)), b...)
+	for len(out) <= i>>6 {
+		out = append(out, 0)
+	}
+	out[i>>6] |= 1 << (i & 63)
+	return out
+}
+
+func (b bitset) union(c bitset) bitset {
+	if len(b) < len(c) {
+		b, c = c, b
+	}
+	out := append(make(bitset, 0, len(b)), b...)
+	for i := range c {
+		out[i] |= c[i]
+	}
+	return out
+}
+
+func (b bitset) meets(c bitset) bool {
+	for i := range min(len(b), len(c)) {
+		if bits.OnesCount64(b[i]&c[i]) > 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,313 @@
+package crypto
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"slices"
+
+	"filippo.io/age"
+)
+
+// A card is what a device shows of itself: its name and public keys, with a
+// signature by its own key. It is the form of a request to be admitted.
+type card struct {
+	Version   int               `json:"v"`
+	Locker    string            `json:"locker"`
+	Device    string            `json:"device"`
+	Name      string            `json:"name"`
+	Key       ed25519.PublicKey `json:"key"`
+	Recipient string            `json:"recipient"`
+	Proof     []byte            `json:"proof"`
+}
+
+// newCard makes this device's card.
+func (k *Keyring) newCard(name string) card {
+	key := k.sign.Public().(ed25519.PublicKey)
+	c := card{
+		Version: 1, Locker: k.locker, Device: deviceID(key), Name: name, Key: key,
+		Recipient: k.identity.Recipient().String(),
+	}
+	c.Proof = ed25519.Sign(k.sign, k.message("device", c.proven()))
+	return c
+}
+
+// proven is what a card's proof covers, beside the locker.
+func (c *card) proven() []byte {
+	out := append([]byte(c.Name), 0)
+	out = append(out, c.Key...)
+	return append(out, c.Recipient...)
+}
+
+// check says what is wrong with a card that came from elsewhere.
+func (k *Keyring) check(c *card) error {
+	switch {
+	case c.Version != 1:
+		return fmt.Errorf("version %d is not known here", c.Version)
+	case c.Locker != k.locker:
+		return errors.New("it is for another locker")
+	case len(c.Key) != ed25519.PublicKeySize || c.Device != deviceID(c.Key):
+		return errors.New("its id is not that of its key")
+	}
+	if err := checkName(c.Name); err != nil {
+		return err
+	}
+	if _, err := age.ParseHybridRecipient(c.Recipient); err != nil {
+		return errors.New("its recipient is damaged")
+	}
+	if !ed25519.Verify(c.Key, k.message("device", c.proven()), c.Proof) {
+		return errors.New("the proof that the device holds its key is wrong")
+	}
+	return nil
+}
+
+// A Pin says how far the log of a removed device counts: up to entry Number, whose
+// id is ID, and to revisions whose clock is at most Clock.
+type Pin struct {
+	Number uint64 `json:"number"`
+	ID     string `json:"id"`
+	Clock  uint64 `json:"clock"`
+}
+
+// compare orders pins: the higher counts.
+func (p Pin) compare(q Pin) int {
+	for _, c := range [2][2]uint64{{p.Number, q.Number}, {p.Clock, q.Clock}} {
+		if c[0] != c[1] {
+			if c[0] < c[1] {
+				return -1
+			}
+			return 1
+		}
+	}
+	return slices.Compare([]byte(p.ID), []byte(q.ID))
+}
+
+func (p Pin) valid() bool {
+	return p.Number <= maxNumber && (isHexID(p.ID) || p.Number == 0 && p.ID == "")
+}
+
+// A removal is the part of a payload that removes a device.
+type removal struct {
+	Device string `json:"device"`
+	Pin
+}
+
+// A statement is the payload of a door or member object: it admits a device or
+// removes one, and names the newest statements that its writer had seen.
+type statement struct {
+	Version int      `json:"v"`
+	Admit   *card    `json:"admit,omitempty"`
+	Remove  *removal `json:"remove,omitempty"`
+	Tips    []string `json:"tips,omitempty"` // sorted
+}
+
+const (
+	maxNumber = 1<<53 - 1 // what every JSON reader takes exactly
+	maxMember = 1024      // member objects of one device: far above what an owner does
+)
+
+// parseStatement reads and checks a payload.
+func (k *Keyring) parseStatement(payload []byte) (*statement, error) {
+	var s statement
+	if err := unmarshalExact(payload, &s); err != nil {
+		return nil, err
+	}
+	if s.Version != 1 {
+		return nil, bad("version %d is not known here", s.Version)
+	}
+	for i, tip := range s.Tips {
+		if !isHexID(tip) || i > 0 && s.Tips[i-1] >= tip {
+			return nil, bad("its tips are no sorted ids")
+		}
+	}
+	switch {
+	case (s.Admit == nil) == (s.Remove == nil):
+		return nil, bad("it does not either admit or remove one device")
+	case s.Admit != nil:
+		if err := k.check(s.Admit); err != nil {
+			return nil, bad("admission: %v", err)
+		}
+	case !isDevice(s.Remove.Device) || !s.Remove.valid():
+		return nil, bad("removal: its device or its pin is damaged")
+	}
+	return &s, nil
+}
+
+// Request returns what this device shows to a member that is to admit it: its name
+// and public keys, with a proof that it holds them. It is no secret, but whoever
+// admits it must be sure that it comes from the device that the owner means.
+func (k *Keyring) Request() []byte { return marshalExact(&k.self) }
+
+// Door is the payload of this device's own door: its admission by the phrase, to
+// be sealed as Ref{"door", "phrase", number, ""}. It fails unless the keyring
+// holds the phrase.
+func (k *Keyring) Door(number uint64) ([]byte, error) {
+	if k.held() == nil {
+		return nil, errors.New("the recovery phrase is needed to make a door")
+	}
+	return marshalExact(&statement{Version: 1, Admit: &k.self, Tips: k.Tips()}), nil
+}
+
+// Admit is the payload of a member object that admits the device which made a
+// request. This device has to be a member.
+func (k *Keyring) Admit(request []byte) ([]byte, error) {
+	var c card
+	if err := unmarshalExact(request, &c); err != nil {
+		return nil, fmt.Errorf("request: %w", err)
+	}
+	if err := k.check(&c); err != nil {
+		return nil, fmt.Errorf("request: %w", err)
+	}
+	if !k.isMember(k.self.Device) {
+		return nil, errors.New("this device is no member, so it cannot admit another")
+	}
+	if k.isMember(c.Device) {
+		return nil, fmt.Errorf("device %s is a member already", c.Device)
+	}
+	return marshalExact(&statement{Version: 1, Admit: &c, Tips: k.Tips()}), nil
+}
+
+// Remove is the payload of a member object that removes a device, with the pin up
+// to which its log counts. This device has to be a member. A device that is senior
+// to this one, and removed it without having seen this removal, wins; [Keyring.Evict]
+// always does. The owner must revoke the removed device's login to the remotes
+// too: with it, objects can be deleted.
+func (k *Keyring) Remove(device string, pin Pin) ([]byte, error) {
+	if !k.isMember(k.self.Device) {
+		return nil, errors.New("this device is no member, so it cannot remove another")
+	}
+	return k.removal(device, pin, k.Tips())
+}
+
+// Evict is the payload of a door that removes a device with the phrase's word, to
+// be sealed as Ref{"door", "phrase", number, ""} with the next free number. Nobody
+// is senior to the phrase, and what the device removed itself does not count any
+// more: who was kicked out by it is back.
+func (k *Keyring) Evict(device string, pin Pin) ([]byte, error) {
+	if k.held() == nil {
+		return nil, errors.New("the recovery phrase is needed to evict a device")
+	}
+	k.mu.RLock()
+	tips := k.members.tipsWithout(func(n *node) bool { return n.writer == device && n.remove != nil })
+	k.mu.RUnlock()
+	return k.removal(device, pin, tips)
+}
+
+func (k *Keyring) removal(device string, pin Pin, tips []string) ([]byte, error) {
+	k.mu.RLock()
+	known := k.verdict.ever(device)
+	k.mu.RUnlock()
+	if !known {
+		return nil, fmt.Errorf("device %q is not known here; see the list of devices", device)
+	}
+	if !pin.valid() {
+		return nil, fmt.Errorf("the pin of %s has no entry id", device)
+	}
+	return marshalExact(&statement{Version: 1, Remove: &removal{device, pin}, Tips: tips}), nil
+}
+
+// Members are the devices that count as members now, sorted, this one included if
+// it does.
+func (k *Keyring) Members() []string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return slices.Clone(k.verdict.sorted)
+}
+
+// Removed are the devices that were admitted once and do not count as members now,
+// each with the highest entry number that still counts: that of its pin, and zero
+// where its admission itself is void.
+func (k *Keyring) Removed() map[string]uint64 {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	out := make(map[string]uint64, len(k.verdict.removed))
+	for d, pin := range k.verdict.removed {
+		out[d] = pin.Number
+	}
+	return out
+}
+
+// PinOf returns the pin of a removed device, and false for any other.
+func (k *Keyring) PinOf(device string) (Pin, bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	pin, ok := k.verdict.removed[device]
+	return pin, ok
+}
+
+// Tips are the ids of the membership objects that no other one names, sorted.
+func (k *Keyring) Tips() []string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.members.tipsWithout(func(*node) bool { return false })
+}
+
+// Missing are the ids of membership objects that others name and that were not
+// absorbed: until they are, who is a member is not known for good.
+func (k *Keyring) Missing() []string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.members.missing()
+}
+
+func (k *Keyring) isMember(device string) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.verdict.is(device)
+}
+
+// Absorb takes the payload (decompressed frames) of an object that Open accepted
+// into the keyring: a door, a member object or an epoch. It reports whether the
+// set of members or of known epochs changed. Neither the order of calls nor their
+// repetition matters.
+func (k *Keyring) Absorb(r Ref, id string, log, payload []byte) (changed bool, err error) {
+	if err := checkRef(r); err != nil {
+		return false, err
+	}
+	if !isHexID(id) {
+		return false, bad("%q is no object's id", id)
+	}
+	switch r.Kind {
+	case "door", "member":
+		s, err := k.parseStatement(payload)
+		if err != nil {
+			return false, fmt.Errorf("%s %s/%d: %w", r.Kind, r.Writer, r.Number, err)
+		}
+		return k.absorbStatement(r, id, s), nil
+	case "epoch":
+		changed, err := k.absorbEpoch(r, payload)
+		if err != nil {
+			return false, fmt.Errorf("epoch %s/%d: %w", r.Writer, r.Number, err)
+		}
+		return changed, nil
+	}
+	return false, bad("%s objects have nothing for the keyring", r.Kind)
+}
+
+func (k *Keyring) absorbStatement(r Ref, id string, s *statement) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if s.Admit != nil {
+		k.keys[s.Admit.Device] = s.Admit.Key
+	}
+	if !k.members.add(&node{id: id, writer: r.Writer, number: r.Number, admit: s.Admit, remove: s.Remove, tips: s.Tips}) {
+		return false
+	}
+	before := k.verdict
+	k.verdict = k.members.judge(nil)
+	k.choose()
+	return !before.equal(k.verdict)
+}
+
+// isHexID says whether s is a SHA-256 in lower-case hex.
+func isHexID(s string) bool {
+	if len(s) != 64 {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
