@@ -32,8 +32,9 @@ type deviceFile struct {
 	Device     string `json:"device"`
 	Name       string `json:"name"`
 	Protection string `json:"protection"`
-	// Restoring says that 'locker restore' has not finished.
-	Restoring bool `json:"restoring,omitempty"`
+	// Restoring says that 'locker restore' has not finished: "new" on an empty
+	// device, "rejoin" on a clone that is to become a device of its own.
+	Restoring string `json:"restoring,omitempty"`
 	// Secret is a deviceSecret as JSON, sealed as Protection says.
 	Secret []byte `json:"secret"`
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -82,11 +83,11 @@ func (e *examiner) programs() {
 // confinement asks what confines plugins on this system.
 func (e *examiner) confinement(ctx context.Context) {
 	mode := host.Probe(ctx)
-	if mode.Usable() {
-		e.ok("sandbox", "%s", mode)
+	if runtime.GOOS == "linux" && strings.HasPrefix(mode.String(), "none") {
+		e.bad("sandbox", "allow user namespaces, or use a kernel with Landlock and seccomp", "%s", mode)
 		return
 	}
-	e.bad("sandbox", "allow user namespaces or use a kernel with Landlock; until then no app and no connector is started", "%s", mode)
+	e.ok("sandbox", "%s", mode)
 }
 
 func (e *examiner) dumps() {
@@ -151,7 +152,7 @@ func (e *examiner) keys() {
 	switch {
 	case err != nil:
 		e.bad("keys", asError(err).Next, "%v", err)
-	case d.Restoring:
+	case d.Restoring != "":
 		e.bad("keys", "run the same 'locker restore' again", "restoring this locker was cut off")
 	default:
 		e.ok("keys", "device %s (%s), protected by %s", d.Device, d.Name, d.protection())

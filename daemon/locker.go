@@ -66,7 +66,7 @@ func openLocked(ctx context.Context, home Home, options Options) (*Locker, error
 	if err != nil {
 		return nil, err
 	}
-	if device.Restoring {
+	if device.Restoring != "" {
 		return nil, failed("run the same 'locker restore' again; it goes on where it was cut off", "restoring the locker to %s was cut off", string(home))
 	}
 	secret, err := device.open(options.Passphrase)
@@ -141,7 +141,16 @@ func releaseMemory(records int) {
 // classify gives errors of the packages below an exit code and a next step.
 func classify(err error) *Error {
 	e := &Error{Code: CodeFailed, Message: err.Error()}
+	var cloned *replica.Cloned
 	switch {
+	case errors.As(err, &cloned):
+		e.Code, e.Next = CodeIntegrity, "see 'locker status'"
+	case errors.Is(err, replica.ErrNoLocker):
+		e.Next = "check the remote's place; 'locker sync' on another device fills it"
+	case errors.Is(err, replica.ErrWrongPhrase):
+		e.Code, e.Next = CodeRefused, "check whether sheet and remote are of the same locker"
+	case errors.Is(err, replica.ErrUnreachable):
+		e.Next = "check the remote's place, its credentials and the network, then try again"
 	case errors.Is(err, crypto.ErrPassphrase):
 		e.Code, e.Next = CodeRefused, "try again; the recovery phrase and a remote get you in without it ('locker restore')"
 	case errors.Is(err, store.ErrWrongKey):

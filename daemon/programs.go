@@ -62,7 +62,7 @@ func (l *Locker) programSpec(program, name string, args ...string) (host.Spec, e
 	if err != nil {
 		return host.Spec{}, err
 	}
-	return host.Spec{Name: name, Path: path, Args: args, SHA256: sum, Stderr: func(line string) {
+	return host.Spec{Name: name, Path: path, Args: args, SHA256: sum, Own: true, Stderr: func(line string) {
 		l.log.Debug("a plugin says", "plugin", name, "line", line)
 	}}, nil
 }

@@ -124,8 +124,7 @@ func (l *Locker) startRclone(ctx context.Context, s remote.Spec) (remote.Client,
 	}
 	spec.Network = true
 	spec.ReadOnly = s.Files
-	// The process outlives the call that needed it first.
-	p, err := host.Start(context.WithoutCancel(ctx), spec)
+	p, err := host.Start(ctx, spec)
 	if err != nil {
 		return nil, nil, err
 	}

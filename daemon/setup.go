@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/locker-project/locker/crypto"
-	"github.com/locker-project/locker/daemon/replica"
 )
 
 // Made is what [Init] made.
@@ -23,19 +22,6 @@ type Made struct {
 	Name          string `json:"name"`
 	KeyProtection string `json:"key_protection"`
 	Phrase        string `json:"phrase,omitempty"` // absent where it went to a file
-}
-
-// Restored is what [Restore] brought back.
-type Restored struct {
-	Locker        string   `json:"locker"`
-	Device        string   `json:"device"`
-	Name          string   `json:"name"`
-	KeyProtection string   `json:"key_protection"`
-	Records       int64    `json:"records"`
-	StateHash     string   `json:"state_hash"`
-	Devices       []Device `json:"devices"`
-	Pending       []Notice `json:"pending"`
-	Alarms        []Notice `json:"alarms"`
 }
 
 // A setUpNote is kept in a home while a locker is being made there. device.json is
@@ -63,7 +49,7 @@ func initLocked(ctx context.Context, home Home, s SetUp) (*Made, error) {
 	if ok, err := home.exists(); err != nil {
 		return nil, err
 	} else if ok {
-		if d, err := readDevice(home); err == nil && d.Restoring {
+		if d, err := readDevice(home); err == nil && d.Restoring != "" {
 			return nil, failed("complete it with 'locker restore', or name another folder with --home", "a locker is being restored to %s", string(home))
 		}
 		return nil, failed("use it, or name another folder with --home", "there is a locker in %s already", string(home))
@@ -155,151 +141,6 @@ func (s SetUp) checkPhraseOut(former setUpNote) (string, error) {
 	return "", usage("name a file that does not exist with --phrase-out", "%s exists; it may hold the phrase of another locker", path)
 }
 
-// Restore brings a locker back to this device, from a remote and the recovery
-// phrase alone. Cut off at any point it leaves something that the same command
-// completes.
-func Restore(ctx context.Context, home Home, s SetUp) (*Restored, error) {
-	harden()
-	seed, err := crypto.ParsePhrase(s.Phrase)
-	if err != nil {
-		return nil, refused("check the words on your sheet: 24 of them, in their order", "%v", err)
-	}
-	release, err := home.claim("locker restore")
-	if err != nil {
-		return nil, err
-	}
-	restored, err := restoreLocked(ctx, home, s, seed)
-	return restored, errors.Join(err, release())
-}
-
-func restoreLocked(ctx context.Context, home Home, s SetUp, seed crypto.Seed) (*Restored, error) {
-	if ok, err := home.exists(); err != nil {
-		return nil, err
-	} else if ok {
-		device, err := readDevice(home)
-		if err != nil {
-			return nil, err
-		}
-		if !device.Restoring {
-			return nil, failed("use it, or name another folder with --home", "there is a locker in %s already", string(home))
-		}
-		if restored, err := resume(ctx, home, s, seed, device); restored != nil || err != nil {
-			return restored, err
-		}
-		// It had not told anybody of this device: start over as another one.
-		if err := os.Remove(home.device()); err != nil {
-			return nil, err
-		}
-	} else if _, err := home.clearSetUp(); err != nil {
-		return nil, err
-	}
-	if err := home.noteSetUp(setUpNote{Command: "locker restore"}); err != nil {
-		return nil, err
-	}
-	if err := home.clearParts(); err != nil {
-		return nil, err
-	}
-	return fetch(ctx, home, s, seed)
-}
-
-// fetch makes a new device and fills it from the remote.
-//
-// The device file is there before the remote hears of the new device, marked as
-// unfinished: if this process dies in between, the next one goes on as the same
-// device instead of leaving a device behind that never lived.
-func fetch(ctx context.Context, home Home, s SetUp, seed crypto.Seed) (restored *Restored, err error) {
-	keys, err := crypto.Recover(seed, s.deviceName())
-	if err != nil {
-		return nil, err
-	}
-	var storeKey [32]byte
-	rand.Read(storeKey[:])
-	device, err := newDevice(keys, storeKey, s.Passphrase)
-	if err != nil {
-		return nil, err
-	}
-	l, err := assemble(ctx, home, s.Options, device, keys, storeKey)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		told := contains(keys.Members(), keys.Device())
-		err = errors.Join(err, l.Close())
-		switch {
-		case err == nil:
-			err = home.finishSetUp()
-		case !told: // nobody knows of this device: leave nothing
-			if rerr := os.Remove(home.device()); rerr == nil || errors.Is(rerr, fs.ErrNotExist) {
-				_, rerr = home.clearSetUp()
-				err = errors.Join(err, rerr)
-			}
-		}
-	}()
-	if err := l.firstRemote(ctx, s.Remote, false); err != nil {
-		return nil, err
-	}
-	device.Restoring = true
-	if err := device.write(home); err != nil {
-		return nil, err
-	}
-	if _, err := l.replica.Restore(ctx, s.progress); err != nil {
-		return nil, err
-	}
-	return l.restored(ctx, device)
-}
-
-// resume completes a restore that was cut off after the new device had made its
-// door. It returns nil where it had not come so far.
-func resume(ctx context.Context, home Home, s SetUp, seed crypto.Seed, device deviceFile) (restored *Restored, err error) {
-	secret, err := device.open(func() (string, error) { return s.Passphrase, nil })
-	if err != nil {
-		return nil, err
-	}
-	keys, err := crypto.Load(secret.Keyring)
-	if err != nil {
-		return nil, err
-	}
-	if !keys.CheckPhrase(seed) {
-		return nil, refused("use the phrase of that locker, or name another folder with --home", "another locker, %s, is being restored to %s", device.Locker, string(home))
-	}
-	l, err := assemble(ctx, home, s.Options, device, keys, [32]byte(secret.Store))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	if !contains(keys.Members(), keys.Device()) {
-		return nil, nil
-	}
-	if _, err := l.replica.Sync(ctx, replica.SyncOptions{Full: true, Progress: s.progress}); err != nil {
-		return nil, err
-	}
-	return l.restored(ctx, device)
-}
-
-// restored makes the device file final, and says what came back.
-func (l *Locker) restored(ctx context.Context, device deviceFile) (*Restored, error) {
-	device.Restoring = false
-	if err := device.write(l.home); err != nil {
-		return nil, err
-	}
-	status, err := l.replica.Status(ctx)
-	if err != nil {
-		return nil, err
-	}
-	collections, err := l.store.Collections()
-	if err != nil {
-		return nil, err
-	}
-	r := &Restored{
-		Locker: device.Locker, Device: device.Device, Name: device.Name, KeyProtection: device.protection(), StateHash: l.store.StateHash(),
-		Devices: l.deviceRows(status), Pending: notices(status.Pending), Alarms: notices(status.Alarms),
-	}
-	for _, n := range collections {
-		r.Records += n
-	}
-	return r, nil
-}
-
 // claim makes the folder of a home that is to get a locker, and takes its lock.
 func (h Home) claim(command string) (release func() error, err error) {
 	if err := os.MkdirAll(string(h), 0o700); err != nil {
@@ -375,13 +216,4 @@ func (h Home) finishSetUp() error {
 		return err
 	}
 	return nil
-}
-
-func contains(list []string, s string) bool {
-	for _, e := range list {
-		if e == s {
-			return true
-		}
-	}
-	return false
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/locker-project/locker/daemon/replica"
@@ -17,6 +18,10 @@ func (l *Locker) sync(ctx context.Context, o replica.SyncOptions) (replica.Summa
 	}
 	defer func() { l.syncing <- struct{}{} }()
 	s, err := l.replica.Sync(ctx, o)
+	var cloned *replica.Cloned
+	if errors.As(err, &cloned) {
+		err = errors.Join(err, l.noteClone(ctx, cloned))
+	}
 	if s.BytesUp+s.BytesDown > bigTransfer {
 		releaseMemory(bigJob)
 	}

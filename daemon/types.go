@@ -224,9 +224,10 @@ type RequestInfo struct {
 	ID         string   `json:"id"`
 	Collection string   `json:"collection"`
 	Fields     []string `json:"fields"`
-	Purpose    string   `json:"purpose"`
+	Required   []string `json:"required,omitempty"` // those of Fields that it cannot do without
+	Purpose    []string `json:"purpose"`
+	Plain      string   `json:"plain,omitempty"` // why, in the vendor's words
 	Window     string   `json:"window,omitempty"`
-	Required   bool     `json:"required"`
 }
 
 // GrantParams ask for a grant.

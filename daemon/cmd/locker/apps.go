@@ -119,11 +119,13 @@ and what it costs. Neither is always possible: do nothing.`,
 				}
 				c.say("offer %s (%s, %s): %s", o.Offer, o.Kind, price, o.Sentence)
 				for _, r := range o.Requests {
-					note := "you may leave fields out with --only"
-					if r.Required {
-						note = "required"
+					c.say("  reads %s.{%s}%s, for %s", r.Collection, strings.Join(r.Fields, ","), windowText(r.Window), strings.Join(r.Purpose, ", "))
+					if r.Plain != "" {
+						c.say("    why, says its vendor: %s", r.Plain)
 					}
-					c.say("  reads %s.{%s}%s for %s; %s", r.Collection, strings.Join(r.Fields, ","), windowText(r.Window), r.Purpose, note)
+					if len(r.Required) > 0 && len(r.Required) < len(r.Fields) {
+						c.say("    it cannot do without %s; leave the rest out with --only if you like", strings.Join(r.Required, ", "))
+					}
 				}
 				return nil
 			})

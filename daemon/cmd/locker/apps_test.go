@@ -17,7 +17,7 @@ import (
 func peekFolder(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, "peek"), "./testdata/peek")
+	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "peek"), "./testdata/peek")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building peek: %v\n%s", err, out)

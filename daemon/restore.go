@@ -1,0 +1,262 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/locker-project/locker/crypto"
+	"github.com/locker-project/locker/daemon/replica"
+)
+
+// Restored is what [Restore] brought back.
+type Restored struct {
+	Locker        string   `json:"locker"`
+	Device        string   `json:"device"`
+	Name          string   `json:"name"`
+	KeyProtection string   `json:"key_protection"`
+	Records       int64    `json:"records"`
+	StateHash     string   `json:"state_hash"`
+	Devices       []Device `json:"devices"`
+	Pending       []Notice `json:"pending"`
+	Alarms        []Notice `json:"alarms"`
+}
+
+// The kinds of restore that a device file can be in the middle of.
+const (
+	restoreNew    = "new"    // an empty device fills itself from a remote
+	restoreRejoin = "rejoin" // a clone becomes a device of its own
+)
+
+// Restore brings a locker back to this device, from a remote and the recovery
+// phrase alone. Cut off at any point it leaves nothing, or something that the same
+// command completes.
+//
+// Where there is a locker already that another copy of this device has overtaken
+// (see replica.Cloned), it makes a new device of this copy, which keeps its data
+// and the edits that it has not sent.
+func Restore(ctx context.Context, home Home, s SetUp) (*Restored, error) {
+	harden()
+	seed, err := crypto.ParsePhrase(s.Phrase)
+	if err != nil {
+		return nil, refused("check the words on your sheet: 24 of them, in their order", "that is no recovery phrase: %v", err)
+	}
+	release, err := home.claim("locker restore")
+	if err != nil {
+		return nil, err
+	}
+	restored, err := restoreLocked(ctx, home, s, seed)
+	return restored, errors.Join(err, release())
+}
+
+func restoreLocked(ctx context.Context, home Home, s SetUp, seed crypto.Seed) (*Restored, error) {
+	ok, err := home.exists()
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		if _, err := home.clearSetUp(); err != nil {
+			return nil, err
+		}
+		return restoreFresh(ctx, home, s, seed)
+	}
+	device, err := readDevice(home)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := device.open(s.Options.Passphrase)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := crypto.Load(secret.Keyring)
+	if err != nil {
+		return nil, err
+	}
+	if err := keys.Hold(seed); err != nil {
+		return nil, refused("use the phrase of that locker, or name another folder with --home", "%s holds another locker, %s", string(home), device.Locker)
+	}
+	switch device.Restoring {
+	case restoreNew:
+		return fill(ctx, home, s, device, keys, [32]byte(secret.Store))
+	case restoreRejoin:
+		return rejoin(ctx, home, s, device, keys, [32]byte(secret.Store))
+	}
+	if cloned, err := isClone(ctx, home, s, device, keys, [32]byte(secret.Store)); err != nil {
+		return nil, err
+	} else if !cloned {
+		return nil, failed("use it, or name another folder with --home", "there is a locker in %s already", string(home))
+	}
+	return becomeAnother(ctx, home, s, seed, [32]byte(secret.Store))
+}
+
+// restoreFresh makes a new device and fills it.
+//
+// The device file is there before the remote hears of the new device, marked as
+// unfinished: if this process dies in between, the next one goes on as the same
+// device instead of leaving one behind that never lived.
+func restoreFresh(ctx context.Context, home Home, s SetUp, seed crypto.Seed) (*Restored, error) {
+	if err := home.noteSetUp(setUpNote{Command: "locker restore"}); err != nil {
+		return nil, err
+	}
+	keys, err := crypto.Recover(seed, s.deviceName())
+	if err != nil {
+		return nil, err
+	}
+	var storeKey [32]byte
+	rand.Read(storeKey[:])
+	device, err := newDevice(keys, storeKey, s.Passphrase)
+	if err != nil {
+		return nil, err
+	}
+	device.Restoring = restoreNew
+	if err := device.write(home); err != nil {
+		return nil, err
+	}
+	return fill(ctx, home, s, device, keys, storeKey)
+}
+
+// fill brings everything to a device that has nothing, or not all of it.
+func fill(ctx context.Context, home Home, s SetUp, device deviceFile, keys *crypto.Keyring, storeKey [32]byte) (restored *Restored, err error) {
+	l, err := assemble(ctx, home, s.Options, device, keys, storeKey)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		unknown := !slices.Contains(keys.Members(), keys.Device())
+		err = errors.Join(err, l.Close())
+		if err != nil && unknown && ctx.Err() == nil {
+			err = errors.Join(err, home.forget()) // no remote has heard of this device
+		}
+	}()
+	if _, list, _ := l.remotes.get(""); len(list) == 0 {
+		if err := l.firstRemote(ctx, s.Remote, false); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := l.replica.Restore(ctx, s.progress); err != nil {
+		return nil, err
+	}
+	return l.restored(ctx)
+}
+
+// forget removes a locker whose restore came to nothing.
+func (h Home) forget() error {
+	if err := os.Remove(h.device()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	_, err := h.clearSetUp()
+	return err
+}
+
+// restored makes the device file final, and says what came back.
+func (l *Locker) restored(ctx context.Context) (*Restored, error) {
+	l.keys.Forget()
+	l.device.Restoring = ""
+	if err := l.device.write(l.home); err != nil {
+		return nil, err
+	}
+	if err := l.home.finishSetUp(); err != nil {
+		return nil, err
+	}
+	status, err := l.replica.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	collections, err := l.store.Collections()
+	if err != nil {
+		return nil, err
+	}
+	d := l.device
+	r := &Restored{
+		Locker: d.Locker, Device: d.Device, Name: d.Name, KeyProtection: d.protection(), StateHash: l.store.StateHash(),
+		Devices: l.deviceRows(status), Pending: notices(status.Pending), Alarms: notices(status.Alarms),
+	}
+	for _, n := range collections {
+		r.Records += n
+	}
+	return r, nil
+}
+
+// clonedNote is the key of the note that says that another copy of this device is
+// in use.
+const clonedNote = "daemon/cloned"
+
+// noteClone keeps in mind that another copy of this device is in use, until this
+// one has become a device of its own.
+func (l *Locker) noteClone(ctx context.Context, c *replica.Cloned) error {
+	raw, err := json.Marshal(Notice{
+		Kind: "clone", Object: c.Object, Device: c.Device, Since: time.Now().UTC().Truncate(time.Second), What: c.Error(),
+		Do: "if you copied this folder or put it back from a backup, run 'locker restore --phrase-file F' on it: this copy becomes a device of its own, with what it has not sent; if you did not, somebody may have its keys: keep a live device near and restore to a new folder",
+	})
+	if err != nil {
+		return err
+	}
+	return l.store.SetNotes(ctx, map[string][]byte{clonedNote: raw})
+}
+
+// cloneAlarms returns the alarm that this device is a clone, if it is.
+func (l *Locker) cloneAlarms(ctx context.Context) ([]Notice, error) {
+	raw, err := l.store.Note(ctx, clonedNote)
+	if raw == nil || err != nil {
+		return nil, err
+	}
+	var n Notice
+	if err := json.Unmarshal(raw, &n); err != nil {
+		return nil, fmt.Errorf("the note on a clone is damaged: %w", err)
+	}
+	return []Notice{n}, nil
+}
+
+// isClone says whether the device in home was found to be a clone.
+func isClone(ctx context.Context, home Home, s SetUp, device deviceFile, keys *crypto.Keyring, storeKey [32]byte) (cloned bool, err error) {
+	l, err := assemble(ctx, home, s.Options, device, keys, storeKey)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	alarms, err := l.cloneAlarms(ctx)
+	return len(alarms) > 0, err
+}
+
+// becomeAnother gives a clone keys of its own. The data stays.
+func becomeAnother(ctx context.Context, home Home, s SetUp, seed crypto.Seed, storeKey [32]byte) (*Restored, error) {
+	keys, err := crypto.Recover(seed, s.deviceName())
+	if err != nil {
+		return nil, err
+	}
+	device, err := newDevice(keys, storeKey, s.Passphrase)
+	if err != nil {
+		return nil, err
+	}
+	device.Restoring = restoreRejoin
+	if err := device.write(home); err != nil {
+		return nil, err
+	}
+	// What the former device sealed is the other copy's to send.
+	if err := os.RemoveAll(home.objects()); err != nil {
+		return nil, err
+	}
+	return rejoin(ctx, home, s, device, keys, storeKey)
+}
+
+// rejoin makes the new device known, with the edits that it has not sent.
+func rejoin(ctx context.Context, home Home, s SetUp, device deviceFile, keys *crypto.Keyring, storeKey [32]byte) (restored *Restored, err error) {
+	l, err := assemble(ctx, home, s.Options, device, keys, storeKey)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	if _, err := l.replica.Rejoin(ctx, s.progress); err != nil {
+		return nil, err
+	}
+	if err := l.store.SetNotes(ctx, map[string][]byte{clonedNote: nil}); err != nil {
+		return nil, err
+	}
+	return l.restored(ctx)
+}
