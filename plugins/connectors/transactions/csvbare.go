@@ -1,0 +1,250 @@
+package transactions
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/shopspring/decimal"
+)
+
+// withoutHeader finds the columns of a table that does not name them, by their
+// content alone. It is stricter than withHeader: there must be one column of
+// dates, amounts that look like money and a text. It returns nil for anything
+// else, and an unclear error where it is a statement with two readings.
+func withoutHeader(rows [][]string, delimiter rune) (*layout, error) {
+	rows = slices.DeleteFunc(rows, blank)
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	width := usualWidth(rows)
+	if width < 3 || len(rows[0]) != width {
+		return nil, nil
+	}
+	l := &layout{delimiter: delimiter, names: make([]string, width), plain: make([]string, width), money: true}
+	for j := range l.col {
+		l.col[j] = -1
+	}
+	var amounts, texts []int
+	for i := range width {
+		cells := column(rows, i)
+		switch {
+		case len(cells) == 0:
+		case len(cells)*10 >= len(rows)*9 && all(isDate)(cells):
+			l.dates = append(l.dates, i)
+		case all(looksLikeMoney)(cells):
+			amounts = append(amounts, i)
+		case len(cells)*2 >= len(rows) && mostly(hasLetters)(cells):
+			texts = append(texts, i)
+		}
+	}
+	if len(l.dates) == 0 || len(amounts) == 0 || len(texts) == 0 || !isDate(rows[0][l.dates[0]]) {
+		return nil, nil
+	}
+	l.findTexts(rows, texts)
+	if len(l.dates) > 1 {
+		l.col[roleValueDate], l.dates = l.dates[1], l.dates[:1]
+	}
+	if !l.findAmounts(rows, amounts) {
+		return nil, unclear("the table has no header, and more than one of its columns can be the amount; put a line above it that names the columns, such as date, payee, amount, balance")
+	}
+	if !l.signed(rows) {
+		return nil, nil
+	}
+	return l, nil
+}
+
+// foreignHeader finds a statement below a header in words that we do not know.
+// It is stricter still: the amounts must carry a currency, or be proved by the
+// balances.
+func foreignHeader(rows [][]string, delimiter rune) *layout {
+	for i, row := range rows[:min(len(rows), 15)] {
+		if len(row) < 3 || len(row) != usualWidth(rows[i:]) || slices.ContainsFunc(row, isDate) || slices.ContainsFunc(row, looksLikeMoney) {
+			continue
+		}
+		l, err := withoutHeader(rows[i+1:], delimiter)
+		if err != nil || l == nil {
+			continue
+		}
+		proved := l.has(roleBalance)
+		for j := range row {
+			if cells := column(rows[i+1:], j); len(cells) > 0 && all(isCurrency)(cells) {
+				l.col[roleCurrency], proved = j, true
+			}
+		}
+		for _, c := range column(rows[i+1:], l.col[roleAmount]) {
+			m, _ := parseMoney(c)
+			proved = proved || m.currency != ""
+		}
+		if !proved {
+			continue
+		}
+		l.skip, l.names = i+1, row
+		for j, n := range row {
+			l.plain[j], _, _ = plainHeader(n)
+		}
+		l.preamble(rows[:i])
+		return l
+	}
+	return nil
+}
+
+// signed says whether the amounts go both ways or carry a currency. Readings of
+// a meter do neither.
+func (l *layout) signed(rows [][]string) bool {
+	if l.has(roleDebit) || l.has(roleCredit) || l.has(roleBalance) {
+		return true
+	}
+	for _, c := range column(rows, l.col[roleAmount]) {
+		if m, _ := parseMoney(c); m.signed || m.currency != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// findTexts chooses the payee, the column of the longest texts, and the kind, a
+// column of single words; and the account, one number in all rows.
+func (l *layout) findTexts(rows [][]string, texts []int) {
+	longest := -1
+	for _, i := range texts {
+		n := len(strings.Join(column(rows, i), "")) / len(rows)
+		if n > longest {
+			l.col[rolePayee], longest = i, n
+		}
+	}
+	for _, i := range texts {
+		if i != l.col[rolePayee] && all(func(s string) bool { return direction(s) != 0 })(column(rows, i)) {
+			l.col[roleDirection] = i
+		}
+	}
+	for i := range l.names {
+		cells := column(rows, i)
+		if len(cells) < 2 || len(cells) < len(rows) || len(slices.Compact(slices.Clone(cells))) > 1 {
+			continue
+		}
+		if c := strings.ReplaceAll(cells[0], " ", ""); len(c) >= 8 && isNumber(c) && !isDate(c) || iban(c) != "" {
+			l.col[roleAccount] = i
+			return
+		}
+	}
+}
+
+// findAmounts chooses among the columns that look like money. It is false where
+// nothing decides.
+func (l *layout) findAmounts(rows [][]string, amounts []int) bool {
+	full := func(i int) bool { return len(column(rows, i)) == len(rows) }
+	switch len(amounts) {
+	case 1:
+		l.col[roleAmount] = amounts[0]
+		return full(amounts[0])
+	case 2:
+		a, b := amounts[0], amounts[1]
+		if full(a) && full(b) {
+			return l.amountAndBalance(rows, a, b) || l.amountAndBalance(rows, b, a)
+		}
+		return l.sides(rows, a, b)
+	case 3:
+		for i, balance := range amounts {
+			rest := slices.Delete(slices.Clone(amounts), i, i+1)
+			if full(balance) && l.sides(rows, rest[0], rest[1]) {
+				l.col[roleBalance] = balance
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// amountAndBalance says whether b runs as the balance of a, upwards or downwards.
+func (l *layout) amountAndBalance(rows [][]string, a, b int) bool {
+	if len(rows) < 2 || !balances(column(rows, a), column(rows, b)) {
+		return false
+	}
+	l.col[roleAmount], l.col[roleBalance] = a, b
+	return true
+}
+
+func balances(amounts, balance []string) bool {
+	var up, down int
+	for i := 1; i < len(amounts); i++ {
+		x, y := loose(balance[i-1]), loose(balance[i])
+		if x.Add(loose(amounts[i])).Equal(y) {
+			up++
+		}
+		if y.Add(loose(amounts[i-1])).Equal(x) {
+			down++
+		}
+	}
+	return max(up, down)*10 >= (len(amounts)-1)*9
+}
+
+// loose reads an amount by itself.
+func loose(s string) decimal.Decimal {
+	m, _ := parseMoney(s)
+	st, _ := m.style()
+	plain, err := m.decimal(st)
+	if err != nil {
+		return decimal.Zero
+	}
+	d, err := decimal.NewFromString(plain)
+	if err != nil {
+		return decimal.Zero
+	}
+	return d
+}
+
+// sides says whether of a and b each row fills one, and which is the debit: the
+// one with minus signs.
+func (l *layout) sides(rows [][]string, a, b int) bool {
+	var minusA, minusB int
+	for _, row := range rows {
+		if (cell(row, a) == "") == (cell(row, b) == "") {
+			return false
+		}
+		if m, ok := parseMoney(cell(row, a)); ok && m.negative {
+			minusA++
+		}
+		if m, ok := parseMoney(cell(row, b)); ok && m.negative {
+			minusB++
+		}
+	}
+	switch {
+	case minusA > 0 && minusB == 0:
+		l.col[roleDebit], l.col[roleCredit] = a, b
+	case minusB > 0 && minusA == 0:
+		l.col[roleDebit], l.col[roleCredit] = b, a
+	default:
+		return false
+	}
+	return true
+}
+
+// usualWidth returns the number of columns that most rows have, or 0.
+func usualWidth(rows [][]string) int {
+	count := make(map[int]int)
+	for _, row := range rows {
+		count[len(row)]++
+	}
+	for width, n := range count {
+		if n*10 >= len(rows)*9 {
+			return width
+		}
+	}
+	return 0
+}
+
+// all is [mostly] for nearly all cells.
+func all(test func(string) bool) func([]string) bool {
+	return func(cells []string) bool {
+		n := 0
+		for _, c := range cells {
+			if test(c) {
+				n++
+			}
+		}
+		return n*10 >= len(cells)*9
+	}
+}
+
+func hasLetters(s string) bool { return strings.IndexFunc(s, unicode.IsLetter) >= 0 }
