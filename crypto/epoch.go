@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -11,15 +12,22 @@ import (
 )
 
 // An epoch is one generation of the key that objects are sealed to. Only an epoch
-// whose own object, by its maker, was absorbed has recipients and can be sealed to;
-// one that came along in another's object opens what was sealed to it.
+// whose own object, by its maker, was absorbed can be sealed to; one that came
+// along in another's object opens what was sealed to it.
+//
+// Since an epoch is handed on with every later one, those who know it are its
+// recipients and those of every epoch that carries it. And a device that was
+// removed may have got it in a way that is not known here, unless the epoch's maker
+// knew of the removal. So both are kept, and both are looked at in choose.
 type epoch struct {
-	maker      string
-	number     uint64
-	text       string // its identity
-	identity   *age.HybridIdentity
-	recipient  *age.HybridRecipient
-	recipients []string // sorted; nil: not known from its maker
+	maker     string
+	number    uint64
+	text      string // its identity
+	identity  *age.HybridIdentity
+	recipient *age.HybridRecipient
+	knowers   []string // sorted: all devices that are known to have it
+	own       bool     // its maker's own object is here
+	removed   []string // if own: sorted, the removed devices that its maker knew
 }
 
 func (e *epoch) name() string { return epochName(e.maker, e.number) }
@@ -31,8 +39,9 @@ func epochName(maker string, number uint64) string {
 // epochPayload is the payload of an epoch object.
 type epochPayload struct {
 	Version    int         `json:"v"`
-	Recipients []string    `json:"recipients"` // devices, sorted; the phrase is always one
-	Identity   string      `json:"identity"`   // AGE-SECRET-KEY-PQ-1…
+	Recipients []string    `json:"recipients"`        // devices, sorted; the phrase is always one
+	Removed    []string    `json:"removed,omitempty"` // devices that its maker knows to be removed, sorted
+	Identity   string      `json:"identity"`          // AGE-SECRET-KEY-PQ-1…
 	Earlier    []earlierOf `json:"earlier,omitempty"`
 }
 
@@ -54,7 +63,7 @@ func (k *Keyring) NeedsEpoch() bool {
 	if !k.verdict.is(k.self.Device) {
 		return false
 	}
-	return k.current == nil || !slices.Equal(k.current.recipients, k.verdict.sorted)
+	return k.current == nil || !slices.Equal(k.current.knowers, k.verdict.sorted)
 }
 
 // NewEpoch makes an epoch for the members as they are known now and the phrase. It
@@ -71,6 +80,7 @@ func (k *Keyring) NewEpoch() (number uint64, payloads map[string][]byte, err err
 		return 0, nil, err
 	}
 	p := epochPayload{Version: 1, Recipients: slices.Clone(k.verdict.sorted), Identity: identity.String()}
+	p.Removed = slices.Sorted(maps.Keys(k.verdict.removed))
 	number = k.lastMade
 	for _, e := range k.epochs {
 		p.Earlier = append(p.Earlier, earlierOf{e.maker, e.number, e.text})
@@ -103,24 +113,18 @@ func (k *Keyring) absorbEpoch(r Ref, payload []byte) (changed bool, err error) {
 	if p.Version != 1 {
 		return false, bad("version %d is not known here", p.Version)
 	}
-	if !slices.IsSorted(p.Recipients) || !slices.Contains(p.Recipients, r.Writer) ||
-		slices.ContainsFunc(p.Recipients, func(d string) bool { return !isDevice(d) }) {
+	if !devices(p.Recipients) || !devices(p.Removed) || !slices.Contains(p.Recipients, r.Writer) {
 		return false, bad("its recipients are no sorted list of devices with its maker among them")
 	}
 	found := make([]*epoch, 0, 1+len(p.Earlier))
-	e, err := parseEpoch(r.Writer, r.Number, p.Identity)
-	if err != nil {
-		return false, err
-	}
-	e.recipients = p.Recipients
-	found = append(found, e)
-	for _, x := range p.Earlier {
-		if k.knowsEpoch(x) {
-			continue
-		}
-		e, err := parseEpoch(x.Maker, x.Number, x.Identity)
+	for i, x := range append([]earlierOf{{r.Writer, r.Number, p.Identity}}, p.Earlier...) {
+		e, err := k.parseEpoch(x)
 		if err != nil {
 			return false, err
+		}
+		e.knowers = p.Recipients
+		if i == 0 {
+			e.own, e.removed = true, p.Removed
 		}
 		found = append(found, e)
 	}
@@ -133,67 +137,108 @@ func (k *Keyring) absorbEpoch(r Ref, payload []byte) (changed bool, err error) {
 	return changed, nil
 }
 
-// knowsEpoch saves the work of parsing an identity again.
-func (k *Keyring) knowsEpoch(x earlierOf) bool {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	return slices.ContainsFunc(k.epochs, func(e *epoch) bool {
-		return e.text == x.Identity && e.maker == x.Maker && e.number == x.Number
-	})
-}
-
-func parseEpoch(maker string, number uint64, text string) (*epoch, error) {
-	if !isDevice(maker) || number == 0 || number > maxEpoch {
-		return nil, bad("an epoch's maker or number is damaged")
-	}
-	identity, err := age.ParseHybridIdentity(text)
-	if err != nil || identity.String() != text {
-		return nil, bad("the identity of epoch %s is damaged", epochName(maker, number))
-	}
-	return &epoch{maker: maker, number: number, text: text, identity: identity, recipient: identity.Recipient()}, nil
-}
-
-// addEpoch adds e to what is known, and says whether that was new.
-func (k *Keyring) addEpoch(e *epoch) bool {
-	for i, old := range k.epochs {
-		if old.text != e.text || old.maker != e.maker || old.number != e.number {
-			continue
-		}
-		all := slices.Concat(old.recipients, e.recipients)
-		slices.Sort(all)
-		all = slices.Compact(all)
-		if slices.Equal(all, old.recipients) {
+// devices says whether list is a sorted list of different device ids.
+func devices(list []string) bool {
+	for i, d := range list {
+		if !isDevice(d) || i > 0 && list[i-1] >= d {
 			return false
 		}
-		// Objects are being opened with the old one: it is not changed but replaced.
-		next := *old
-		next.recipients = all
-		k.epochs[i] = &next
-		return true
 	}
-	k.epochs = append(k.epochs, e)
 	return true
 }
 
-// choose picks the epoch to seal to: one whose recipients, its maker among them,
-// are all members. One for exactly the members is preferred, then the highest
-// number; the rest makes the choice the same everywhere.
+// parseEpoch reads one epoch, or takes its keys from what is known: parsing an
+// identity is work.
+func (k *Keyring) parseEpoch(x earlierOf) (*epoch, error) {
+	e := &epoch{maker: x.Maker, number: x.Number, text: x.Identity}
+	if !isDevice(e.maker) || e.number == 0 || e.number > maxEpoch {
+		return nil, bad("an epoch's maker or number is damaged")
+	}
+	k.mu.RLock()
+	i := slices.IndexFunc(k.epochs, e.same)
+	if i >= 0 {
+		e.identity, e.recipient = k.epochs[i].identity, k.epochs[i].recipient
+	}
+	k.mu.RUnlock()
+	if i >= 0 {
+		return e, nil
+	}
+	identity, err := age.ParseHybridIdentity(e.text)
+	if err != nil || identity.String() != e.text {
+		return nil, bad("the identity of epoch %s is damaged", e.name())
+	}
+	e.identity, e.recipient = identity, identity.Recipient()
+	return e, nil
+}
+
+func (e *epoch) same(f *epoch) bool {
+	return e.text == f.text && e.maker == f.maker && e.number == f.number
+}
+
+// addEpoch adds e to what is known, and says whether that was new. An epoch is not
+// changed but replaced: Open may be using it.
+func (k *Keyring) addEpoch(e *epoch) bool {
+	i := slices.IndexFunc(k.epochs, e.same)
+	if i < 0 {
+		k.epochs = append(k.epochs, e)
+		return true
+	}
+	old := k.epochs[i]
+	next := *old
+	next.knowers = union(old.knowers, e.knowers)
+	switch {
+	case !old.own:
+		next.own, next.removed = e.own, e.removed
+	case e.own: // told differently to different devices: what both say holds
+		next.removed = slices.DeleteFunc(slices.Clone(old.removed), func(d string) bool { return !slices.Contains(e.removed, d) })
+	}
+	k.epochs[i] = &next
+	return next.own != old.own || !slices.Equal(next.knowers, old.knowers) || !slices.Equal(next.removed, old.removed)
+}
+
+func union(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// choose picks the epoch to seal to: one that members alone have, as far as is
+// known, and whose maker, being one of them, knew of every removal. One that all
+// members have is preferred, then the highest number; the rest makes the choice the
+// same everywhere.
 func (k *Keyring) choose() {
 	k.current = nil
-	exact := func(e *epoch) int {
-		if slices.Equal(e.recipients, k.verdict.sorted) {
+	all := func(e *epoch) int {
+		if slices.Equal(e.knowers, k.verdict.sorted) {
 			return 1
 		}
 		return 0
 	}
 	for _, e := range k.epochs {
-		if e.recipients == nil || !k.verdict.is(e.maker) ||
-			slices.ContainsFunc(e.recipients, func(d string) bool { return !k.verdict.is(d) }) {
+		if !k.fit(e) {
 			continue
 		}
-		if k.current == nil || cmp.Or(cmp.Compare(exact(e), exact(k.current)), cmp.Compare(e.number, k.current.number),
+		if k.current == nil || cmp.Or(cmp.Compare(all(e), all(k.current)), cmp.Compare(e.number, k.current.number),
 			cmp.Compare(e.maker, k.current.maker), cmp.Compare(e.text, k.current.text)) > 0 {
 			k.current = e
 		}
 	}
+}
+
+// fit says whether e may be sealed to.
+func (k *Keyring) fit(e *epoch) bool {
+	if !e.own || !k.verdict.is(e.maker) {
+		return false
+	}
+	for _, d := range e.knowers {
+		if !k.verdict.is(d) {
+			return false
+		}
+	}
+	for d := range k.verdict.removed {
+		if _, knew := slices.BinarySearch(e.removed, d); !knew {
+			return false
+		}
+	}
+	return true
 }

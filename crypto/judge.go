@@ -3,7 +3,6 @@ package crypto
 import (
 	"cmp"
 	"maps"
-	"math/bits"
 	"slices"
 	"strings"
 )
@@ -16,15 +15,19 @@ import (
 //     is here. Its past is all of that. An incomplete statement waits.
 //   - It counts if it is the phrase's, or if its writer is a member judging by its
 //     past alone. That never changes. What does not count is as if it did not exist.
-//   - Seniority is a total order: the phrase, then by path of admissions. A path
-//     lists, from the phrase on, each admission by its number (and id); of several
-//     paths to a device its lowest is taken; a path is below those that it begins.
 //   - A statement of a removed device is repudiated by a removal that has not seen
 //     it, unless it rests on an admission of that device that has seen the removal.
 //     A statement is upheld if it is the phrase's, or if it rests on an upheld
 //     admission of its writer, in its past, with which no removal repudiates it.
-//   - A removal stands if it is upheld against the standing removals by those who
-//     are senior to its writer. (They are judged first; no circle can arise.)
+//   - Writers are judged from the senior to the junior, and a writer's statements
+//     are held against the removals that stand already: those of its seniors. Those
+//     of its removals that are upheld stand; those of its admissions that are not
+//     give no seniority.
+//   - Seniority: the phrase, then by path of admissions. A path lists, from the
+//     phrase on, each admission by its number (and id); a path is below those that
+//     it begins; of several paths to a device its lowest is taken.
+//   - The phrase may declare void removals by a device that it removes. They do not
+//     stand.
 //   - An admission that is not upheld against all standing removals is void.
 //   - A device is a member if it has a valid admission that has seen every
 //     standing removal of the device: so a removal beats the admissions that it has
@@ -32,6 +35,10 @@ import (
 //     brings the device back.
 //   - The pin of who was admitted and is no member is the highest of the standing
 //     removals', or zero where there is none.
+//
+// Why removals by seniors that do not stand themselves have no say: else a thief
+// that a senior has removed could still undo, by removals of its own that it dates
+// back, what the devices junior to it removed.
 
 // A node is one statement in the graph.
 type node struct {
@@ -98,24 +105,17 @@ func (g *graph) complete(n *node) bool {
 	return true
 }
 
-// tipsWithout lists, sorted, the newest of the statements that count, leaving out
-// those for which drop is true and all that have seen them.
-func (g *graph) tipsWithout(drop func(*node) bool) []string {
-	var dropped, seen bitset
-	var kept []*node
+// tips lists, sorted, the newest of the statements that count.
+func (g *graph) tips() []string {
+	var seen bitset
 	for _, n := range g.order {
-		switch {
-		case !n.counts:
-		case drop(n) || n.past.meets(dropped):
-			dropped = dropped.with(n.index)
-		default:
-			kept = append(kept, n)
+		if n.counts {
 			seen = seen.union(n.past)
 		}
 	}
 	var tips []string
-	for _, n := range kept {
-		if !seen.has(n.index) {
+	for _, n := range g.order {
+		if n.counts && !seen.has(n.index) {
 			tips = append(tips, n.id)
 		}
 	}
@@ -157,37 +157,78 @@ func (v verdict) equal(w verdict) bool {
 
 // judge judges the statements of a past, or all for nil.
 func (g *graph) judge(past bitset) verdict {
-	c := court{admits: map[string][]*node{}, removes: map[string][]*node{}, standing: map[*node]bool{}}
-	var removals []*node
+	c := court{
+		admits: map[string][]*node{}, removes: map[string][]*node{}, by: map[string][]*node{},
+		void: map[string]string{}, standing: map[*node]bool{},
+	}
 	for _, n := range g.order {
 		if !n.counts || past != nil && !past.has(n.index) {
 			continue
 		}
+		c.by[n.writer] = append(c.by[n.writer], n)
 		if n.admit != nil {
 			c.admits[n.admit.Device] = append(c.admits[n.admit.Device], n)
-		} else {
-			c.removes[n.remove.Device] = append(c.removes[n.remove.Device], n)
-			removals = append(removals, n)
+			continue
+		}
+		c.removes[n.remove.Device] = append(c.removes[n.remove.Device], n)
+		for _, id := range n.remove.Void {
+			c.void[id] = n.remove.Device
 		}
 	}
-	c.paths = seniority(c.admits)
-	slices.SortStableFunc(removals, func(a, b *node) int { return c.compare(a.writer, b.writer) })
-	var memo map[*node]bool
-	for i, r := range removals {
-		if i == 0 || r.writer != removals[i-1].writer {
-			memo = map[*node]bool{}
-		}
-		c.standing[r] = c.upheld(r, r.writer, memo)
-	}
+	c.hear()
 	return c.verdict()
 }
 
 // A court holds what judging needs.
 type court struct {
-	admits   map[string][]*node // by device, those that count
+	admits   map[string][]*node // by the device that they are about
 	removes  map[string][]*node
-	paths    map[string]path
-	standing map[*node]bool
+	by       map[string][]*node // by writer
+	void     map[string]string  // ids of removals that the phrase declared void, with their writer
+	standing map[*node]bool     // removals
+}
+
+// hear judges the writers, the senior first. A path is above those that it extends,
+// so the lowest one that is open is final (as Dijkstra has it).
+func (c *court) hear() {
+	done, open := map[string]bool{}, map[string]path{phrase: nil}
+	for len(open) > 0 {
+		var next string
+		for writer, p := range open {
+			if next == "" || p.compare(open[next]) < 0 {
+				next = writer
+			}
+		}
+		p := open[next]
+		delete(open, next)
+		done[next] = true
+		for _, a := range c.hearWriter(next) {
+			device, q := a.admit.Device, append(slices.Clip(p), a)
+			if old, ok := open[device]; !done[device] && (!ok || q.compare(old) < 0) {
+				open[device] = q
+			}
+		}
+	}
+}
+
+// hearWriter judges one writer's removals, and returns those of its admissions that
+// its seniors uphold.
+func (c *court) hearWriter(writer string) (admits []*node) {
+	var removals []*node
+	memo := map[*node]bool{}
+	for _, n := range c.by[writer] {
+		switch {
+		case !c.upheld(n, memo):
+		case n.admit != nil:
+			admits = append(admits, n)
+		case c.void[n.id] != writer:
+			removals = append(removals, n)
+		}
+	}
+	for _, r := range removals {
+		c.standing[r] = true
+	}
+	return admits
 }
 
 func (c *court) verdict() verdict {
@@ -213,15 +254,15 @@ func (c *court) verdict() verdict {
 
 func (c *court) isMember(device string, memo map[*node]bool) bool {
 	return slices.ContainsFunc(c.admits[device], func(a *node) bool {
-		return c.upheld(a, "", memo) && !slices.ContainsFunc(c.removes[device], func(r *node) bool {
+		return c.upheld(a, memo) && !slices.ContainsFunc(c.removes[device], func(r *node) bool {
 			return c.standing[r] && !a.past.has(r.index)
 		})
 	})
 }
 
-// upheld says whether n rests on an admission that holds against the standing
-// removals by those senior to a device, or against all of them if that is empty.
-func (c *court) upheld(n *node, against string, memo map[*node]bool) bool {
+// upheld says whether n rests on an admission that holds against the removals that
+// stand. memo is valid as long as they are the same.
+func (c *court) upheld(n *node, memo map[*node]bool) bool {
 	if n.writer == phrase {
 		return true
 	}
@@ -229,7 +270,7 @@ func (c *court) upheld(n *node, against string, memo map[*node]bool) bool {
 		return is
 	}
 	is := slices.ContainsFunc(c.admits[n.writer], func(a *node) bool {
-		return n.past.has(a.index) && c.upheld(a, against, memo) && !c.repudiated(n, a, against)
+		return n.past.has(a.index) && c.upheld(a, memo) && !c.repudiated(n, a)
 	})
 	memo[n] = is
 	return is
@@ -237,24 +278,10 @@ func (c *court) upheld(n *node, against string, memo map[*node]bool) bool {
 
 // repudiated says whether a removal of n's writer undoes n, which rests on the
 // admission a.
-func (c *court) repudiated(n, a *node, against string) bool {
+func (c *court) repudiated(n, a *node) bool {
 	return slices.ContainsFunc(c.removes[n.writer], func(r *node) bool {
-		return c.standing[r] && (against == "" || c.compare(r.writer, against) < 0) &&
-			!r.past.has(n.index) && !a.past.has(r.index)
+		return c.standing[r] && !r.past.has(n.index) && !a.past.has(r.index)
 	})
-}
-
-// compare orders writers: the senior first.
-func (c *court) compare(a, b string) int {
-	switch {
-	case a == b:
-		return 0
-	case a == phrase:
-		return -1
-	case b == phrase:
-		return 1
-	}
-	return c.paths[a].compare(c.paths[b])
 }
 
 // A path leads from the phrase to a device, by the admissions between them.
@@ -264,43 +291,6 @@ func (p path) compare(q path) int {
 	return slices.CompareFunc(p, q, func(a, b *node) int {
 		return cmp.Or(cmp.Compare(a.number, b.number), strings.Compare(a.id, b.id))
 	})
-}
-
-// seniority finds each device's lowest path. A path is above those that it
-// extends, so the lowest that is open yet is final (as Dijkstra has it).
-func seniority(admits map[string][]*node) map[string]path {
-	by := map[string][]*node{}
-	for _, list := range admits {
-		for _, a := range list {
-			by[a.writer] = append(by[a.writer], a)
-		}
-	}
-	final, open := map[string]path{}, map[string]path{}
-	extend := func(writer string, p path) {
-		for _, a := range by[writer] {
-			device := a.admit.Device
-			q := append(slices.Clip(p), a)
-			if _, done := final[device]; done {
-				continue
-			}
-			if old, ok := open[device]; !ok || q.compare(old) < 0 {
-				open[device] = q
-			}
-		}
-	}
-	extend(phrase, nil)
-	for len(open) > 0 {
-		var lowest string
-		for device := range open {
-			if lowest == "" || open[device].compare(open[lowest]) < 0 {
-				lowest = device
-			}
-		}
-		final[lowest] = open[lowest]
-		delete(open, lowest)
-		extend(lowest, final[lowest])
-	}
-	return final
 }
 
 // A bitset is a set of small numbers. A nil bitset is not the same as an empty
@@ -331,13 +321,4 @@ func (b bitset) union(c bitset) bitset {
 		out[i] |= c[i]
 	}
 	return out
-}
-
-func (b bitset) meets(c bitset) bool {
-	for i := range min(len(b), len(c)) {
-		if bits.OnesCount64(b[i]&c[i]) > 0 {
-			return true
-		}
-	}
-	return false
 }

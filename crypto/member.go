@@ -90,6 +90,7 @@ func (p Pin) valid() bool {
 type removal struct {
 	Device string `json:"device"`
 	Pin
+	Void []string `json:"void,omitempty"` // sorted ids of removals by Device; the phrase alone may
 }
 
 // A statement is the payload of a door or member object: it admits a device or
@@ -107,7 +108,7 @@ const (
 )
 
 // parseStatement reads and checks a payload.
-func (k *Keyring) parseStatement(payload []byte) (*statement, error) {
+func (k *Keyring) parseStatement(kind string, payload []byte) (*statement, error) {
 	var s statement
 	if err := unmarshalExact(payload, &s); err != nil {
 		return nil, err
@@ -115,10 +116,8 @@ func (k *Keyring) parseStatement(payload []byte) (*statement, error) {
 	if s.Version != 1 {
 		return nil, bad("version %d is not known here", s.Version)
 	}
-	for i, tip := range s.Tips {
-		if !isHexID(tip) || i > 0 && s.Tips[i-1] >= tip {
-			return nil, bad("its tips are no sorted ids")
-		}
+	if !hexIDs(s.Tips) || s.Remove != nil && !hexIDs(s.Remove.Void) {
+		return nil, bad("what it names are no sorted ids")
 	}
 	switch {
 	case (s.Admit == nil) == (s.Remove == nil):
@@ -127,6 +126,8 @@ func (k *Keyring) parseStatement(payload []byte) (*statement, error) {
 		if err := k.check(s.Admit); err != nil {
 			return nil, bad("admission: %v", err)
 		}
+	case len(s.Remove.Void) > 0 && kind != "door":
+		return nil, bad("removal: the phrase alone may declare others void")
 	case !isDevice(s.Remove.Device) || !s.Remove.valid():
 		return nil, bad("removal: its device or its pin is damaged")
 	}
@@ -176,34 +177,41 @@ func (k *Keyring) Remove(device string, pin Pin) ([]byte, error) {
 	if !k.isMember(k.self.Device) {
 		return nil, errors.New("this device is no member, so it cannot remove another")
 	}
-	return k.removal(device, pin, k.Tips())
+	return k.removal(removal{Device: device, Pin: pin})
 }
 
 // Evict is the payload of a door that removes a device with the phrase's word, to
 // be sealed as Ref{"door", "phrase", number, ""} with the next free number. Nobody
-// is senior to the phrase, and what the device removed itself does not count any
-// more: who was kicked out by it is back.
-func (k *Keyring) Evict(device string, pin Pin) ([]byte, error) {
+// is senior to the phrase: what the device does that this keyring has not seen does
+// not count any more. back are devices that it removed and that are to be members
+// again.
+func (k *Keyring) Evict(device string, pin Pin, back ...string) ([]byte, error) {
 	if k.held() == nil {
 		return nil, errors.New("the recovery phrase is needed to evict a device")
 	}
+	var void []string
 	k.mu.RLock()
-	tips := k.members.tipsWithout(func(n *node) bool { return n.writer == device && n.remove != nil })
+	for _, n := range k.members.order {
+		if n.counts && n.writer == device && n.remove != nil && slices.Contains(back, n.remove.Device) {
+			void = append(void, n.id)
+		}
+	}
 	k.mu.RUnlock()
-	return k.removal(device, pin, tips)
+	slices.Sort(void)
+	return k.removal(removal{device, pin, void})
 }
 
-func (k *Keyring) removal(device string, pin Pin, tips []string) ([]byte, error) {
+func (k *Keyring) removal(r removal) ([]byte, error) {
 	k.mu.RLock()
-	known := k.verdict.ever(device)
+	known := k.verdict.ever(r.Device)
 	k.mu.RUnlock()
 	if !known {
-		return nil, fmt.Errorf("device %q is not known here; see the list of devices", device)
+		return nil, fmt.Errorf("device %q is not known here; see the list of devices", r.Device)
 	}
-	if !pin.valid() {
-		return nil, fmt.Errorf("the pin of %s has no entry id", device)
+	if !r.Pin.valid() {
+		return nil, fmt.Errorf("the pin of %s has no entry id", r.Device)
 	}
-	return marshalExact(&statement{Version: 1, Remove: &removal{device, pin}, Tips: tips}), nil
+	return marshalExact(&statement{Version: 1, Remove: &r, Tips: k.Tips()}), nil
 }
 
 // Members are the devices that count as members now, sorted, this one included if
@@ -239,7 +247,7 @@ func (k *Keyring) PinOf(device string) (Pin, bool) {
 func (k *Keyring) Tips() []string {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	return k.members.tipsWithout(func(*node) bool { return false })
+	return k.members.tips()
 }
 
 // Missing are the ids of membership objects that others name and that were not
@@ -269,7 +277,7 @@ func (k *Keyring) Absorb(r Ref, id string, log, payload []byte) (changed bool, e
 	}
 	switch r.Kind {
 	case "door", "member":
-		s, err := k.parseStatement(payload)
+		s, err := k.parseStatement(r.Kind, payload)
 		if err != nil {
 			return false, fmt.Errorf("%s %s/%d: %w", r.Kind, r.Writer, r.Number, err)
 		}
@@ -306,6 +314,16 @@ func isHexID(s string) bool {
 	}
 	for i := range len(s) {
 		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// hexIDs says whether list is a sorted list of different ids.
+func hexIDs(list []string) bool {
+	for i, id := range list {
+		if !isHexID(id) || i > 0 && list[i-1] >= id {
 			return false
 		}
 	}
