@@ -153,7 +153,9 @@ func readRecords(in io.Reader, collection string) ([]locker.Record, error) {
 	if limited.N == 0 {
 		return nil, usage("write them in parts", "the records are more than %d MB", putBytes>>20)
 	}
-	if err := lines.Err(); err != nil {
+	if err := lines.Err(); errors.Is(err, context.Canceled) {
+		return nil, err
+	} else if err != nil {
 		return nil, usage(next, "the input cannot be read: %v", err)
 	}
 	return records, nil

@@ -66,12 +66,12 @@ func (c *Client) Call(ctx context.Context, name string, params any, input io.Rea
 	if err != nil {
 		return err
 	}
-	body := io.Reader(bytes.NewReader(append(line, '\n')))
-	if input != nil {
-		body = io.MultiReader(body, input)
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	body := io.Reader(bytes.NewReader(append(line, '\n')))
+	if input != nil {
+		body = io.MultiReader(body, during(ctx, input))
+	}
 	answer, err := c.send(ctx, name, body)
 	if err != nil {
 		return err
@@ -80,15 +80,21 @@ func (c *Client) Call(ctx context.Context, name string, params any, input io.Rea
 	return receive(answer, h, end)
 }
 
+// during reads from r until ctx ends, also while r, such as a terminal, has nothing
+// to give.
+func during(ctx context.Context, r io.Reader) io.Reader {
+	out, in := io.Pipe()
+	go func() {
+		_, err := io.Copy(in, r)
+		in.CloseWithError(err)
+	}()
+	context.AfterFunc(ctx, func() { in.CloseWithError(ctx.Err()) })
+	return out
+}
+
 func (c *Client) send(ctx context.Context, name string, body io.Reader) (io.ReadCloser, error) {
 	if c.local != nil {
-		r, w := io.Pipe()
-		go func() {
-			buffered := bufio.NewWriterSize(w, 64<<10)
-			dispatch(ctx, c.local, name, body, newAnswer(buffered, buffered.Flush))
-			w.Close()
-		}()
-		return r, nil
+		return c.answerHere(ctx, name, body), nil
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://locker/v1/"+name, body)
 	if err != nil {
@@ -105,6 +111,35 @@ func (c *Client) send(ctx context.Context, name string, body io.Reader) (io.Read
 		return nil, failed("the daemon may be of another version: restart it", "the daemon refused %s: %s %s", name, resp.Status, strings.TrimSpace(string(text)))
 	}
 	return resp.Body, nil
+}
+
+// answerHere answers a call in this process.
+func (c *Client) answerHere(ctx context.Context, name string, body io.Reader) io.ReadCloser {
+	ctx, cancel := context.WithCancel(ctx)
+	r, w := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buffered := bufio.NewWriterSize(w, 64<<10)
+		dispatch(ctx, c.local, name, body, newAnswer(buffered, buffered.Flush))
+		w.Close()
+	}()
+	return &localAnswer{r, cancel, done}
+}
+
+// A localAnswer is the answer to a call of this process. Close ends the call and
+// waits for that, so that the locker can be closed after it.
+type localAnswer struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+func (a *localAnswer) Close() error {
+	a.cancel()
+	a.PipeReader.Close()
+	<-a.done
+	return nil
 }
 
 // receive reads the events of an answer.
@@ -171,14 +206,31 @@ func dispatch(ctx context.Context, l *Locker, name string, body io.Reader, a *an
 		return
 	}
 	in := bufio.NewReaderSize(body, 64<<10)
-	line, err := in.ReadSlice('\n')
+	line, err := readLine(in)
 	if err != nil {
 		_ = a.end(nil, fmt.Errorf("%w call %s: its parameters cannot be read: %v", errParams, name, err))
 		return
 	}
-	v, err := do(ctx, l, bytes.Clone(line), in, a)
+	v, err := do(ctx, l, line, in, a)
 	// Where the answer cannot be written the caller has gone: nobody is left to tell.
 	_ = a.end(v, err)
+}
+
+// maxParams bounds the parameters of a call; an import may name many paths.
+const maxParams = 16 << 20
+
+func readLine(in *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := in.ReadSlice('\n')
+		line = append(line, part...)
+		if err == nil || !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+		if len(line) > maxParams {
+			return nil, errors.New("they are too long")
+		}
+	}
 }
 
 var errParams = errors.New("malformed")

@@ -30,7 +30,9 @@ type reader struct {
 
 	process   *host.Process
 	connector plugins.Connector
-	intakes   map[bool]*gate.Intake // by whether it only counts
+
+	mu      sync.Mutex
+	intakes map[bool]*gate.Intake // by whether it only counts
 }
 
 // newReaders returns the connectors that come with Locker.
@@ -160,15 +162,25 @@ func (r *reader) parse(ctx context.Context, in *input, out *sink) error {
 	return err
 }
 
-// put hands records to the gate, which stores them or, if dry, counts them.
-func (r *reader) put(ctx context.Context, importID string, dry bool, batch []locker.Record) (store.Counts, error) {
-	intake := r.intakes[dry]
-	if intake == nil {
-		var err error
-		if intake, err = r.l.gate.Connector(ctx, r.manifest, importID, dry); err != nil {
-			return store.Counts{}, err
+// intake is the gate for what the connector finds; dry: it stores nothing.
+func (r *reader) intake(ctx context.Context, importID string, dry bool) (*gate.Intake, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.intakes[dry] == nil {
+		intake, err := r.l.gate.Connector(ctx, r.manifest, importID, dry)
+		if err != nil {
+			return nil, err
 		}
 		r.intakes[dry] = intake
+	}
+	return r.intakes[dry], nil
+}
+
+// put hands records to the gate, which stores them or, if dry, counts them.
+func (r *reader) put(ctx context.Context, importID string, dry bool, batch []locker.Record) (store.Counts, error) {
+	intake, err := r.intake(ctx, importID, dry)
+	if err != nil {
+		return store.Counts{}, err
 	}
 	counts, err := intake.Put(ctx, batch...)
 	return store.Counts{New: counts.New, Same: counts.Same, Changed: counts.Changed}, err
@@ -231,7 +243,11 @@ func (s *sink) Blob(ctx context.Context, r io.Reader) (string, error) {
 	s.mu.Lock()
 	s.calls++
 	s.mu.Unlock()
-	return s.reader.blob(ctx, s.imp, r)
+	intake, err := s.reader.intake(ctx, s.imp.id, s.imp.dry)
+	if err != nil {
+		return "", err
+	}
+	return intake.Blob(ctx, r)
 }
 
 // Fail notes one record that could not be read.

@@ -23,7 +23,8 @@ import (
 //	apps/         the programs of apps that do not come with Locker
 //	spool/        what an import sets aside, sealed under a key that is never stored
 //	setup.json    only while a locker is being made here
-//	lock          held by the process that has the locker open, and says which
+//	lock          held by the process that has the locker open
+//	lock.json     says which process that is; out of date when the lock is free
 //	run/sock      the socket of the daemon, while it runs
 type Home string
 
@@ -43,6 +44,7 @@ func (h Home) apps() string    { return filepath.Join(string(h), "apps") }
 func (h Home) spool() string   { return filepath.Join(string(h), "spool") }
 func (h Home) setUp() string   { return filepath.Join(string(h), "setup.json") }
 func (h Home) lock() string    { return filepath.Join(string(h), "lock") }
+func (h Home) holder() string  { return filepath.Join(string(h), "lock.json") }
 
 // maxSocket is the longest path of a unix socket that every system takes.
 const maxSocket = 100
@@ -83,7 +85,7 @@ func (h Home) exists() (bool, error) {
 	return err == nil, err
 }
 
-// holder is what the lock file says of the process that holds it.
+// A holder is the process that has a locker open.
 type holder struct {
 	PID     int       `json:"pid"`
 	Command string    `json:"command"`
@@ -102,10 +104,10 @@ func (h Home) take(command string) (release func() error, err error) {
 	}
 	note, err := json.Marshal(holder{os.Getpid(), command, time.Now().UTC().Truncate(time.Second)})
 	if err == nil {
-		err = os.WriteFile(h.lock(), note, 0o600)
+		err = os.WriteFile(h.holder(), note, 0o600)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot write %s: %w", h.lock(), err), lock.Unlock())
+		return nil, errors.Join(fmt.Errorf("cannot write %s: %w", h.holder(), err), lock.Unlock())
 	}
 	return lock.Unlock, nil
 }
@@ -113,7 +115,7 @@ func (h Home) take(command string) (release func() error, err error) {
 // inUse describes who holds the lock.
 func (h Home) inUse() error {
 	var who holder
-	note, err := os.ReadFile(h.lock())
+	note, err := os.ReadFile(h.holder())
 	if err == nil {
 		err = json.Unmarshal(note, &who)
 	}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"maps"
 	"regexp"
 	"slices"
@@ -115,6 +117,21 @@ func (l *Locker) openRemote(s remoteSetting) (*openRemote, error) {
 	o.Remote, o.close = plugin, plugin.Close
 	return o, nil
 }
+
+// A broken remote is one whose settings cannot be used on this device.
+type broken struct{ why error }
+
+func (b broken) Put(context.Context, string, io.ReadSeeker, int64) error { return b.why }
+
+func (b broken) Get(context.Context, string, int64, int64) (io.ReadCloser, error) {
+	return nil, b.why
+}
+
+func (b broken) List(context.Context, string) iter.Seq2[replica.ObjectInfo, error] {
+	return func(yield func(replica.ObjectInfo, error) bool) { yield(replica.ObjectInfo{}, b.why) }
+}
+
+func (b broken) Delete(context.Context, ...string) error { return b.why }
 
 // startRclone starts the process that talks to a cloud, and has it connect.
 func (l *Locker) startRclone(ctx context.Context, s remote.Spec) (remote.Client, func(), error) {

@@ -51,6 +51,9 @@ func newServer(ctx context.Context, l *Locker) *http.Server {
 			logger.Debug("full duplex", "err", err)
 		}
 		w.Header().Set("Content-Type", contentType)
+		if err := rc.Flush(); err != nil { // the caller knows now that the call is heard
+			return
+		}
 		buffered := bufio.NewWriterSize(w, 64<<10)
 		a := newAnswer(buffered, func() error { return errors.Join(buffered.Flush(), rc.Flush()) })
 		dispatch(r.Context(), l, r.PathValue("name"), r.Body, a)

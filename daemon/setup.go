@@ -165,7 +165,7 @@ func (h Home) checkFree() error {
 	for _, e := range entries {
 		name := e.Name()
 		switch name {
-		case "device.json", "store", "objects", "apps", "lock", "run", "spool", "setup.json":
+		case "device.json", "store", "objects", "apps", "lock", "lock.json", "run", "spool", "setup.json":
 			continue
 		}
 		if strings.HasSuffix(name, ".tmp") && strings.HasPrefix(name, ".") {
