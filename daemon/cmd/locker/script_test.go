@@ -60,6 +60,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+			env.Setenv("DBUS_SESSION_BUS_ADDRESS", "") // no keyring: the keys lie in a file
+			env.Setenv("XDG_RUNTIME_DIR", "")
 			env.Setenv("LOCKER_HOME", filepath.Join(env.WorkDir, "locker"))
 			env.Setenv("EXPORTS", exports)
 			return os.MkdirAll(filepath.Join(env.WorkDir, "home"), 0o700)
@@ -67,6 +69,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exitcode": exitCode,
 			"capture":  capture,
+			"lose":     lose,
 		},
 	})
 }
@@ -101,4 +104,18 @@ func capture(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s does not match\n%s", args[1], strings.TrimSpace(ts.ReadFile("stdout")))
 	}
 	ts.Setenv(args[0], match[1])
+}
+
+// lose removes one object from the folder of a remote: lose DIR.
+func lose(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: lose DIR")
+	}
+	dir := ts.MkAbs(args[0])
+	entries, err := os.ReadDir(dir)
+	ts.Check(err)
+	if len(entries) == 0 {
+		ts.Fatalf("%s is empty", dir)
+	}
+	ts.Check(os.Remove(filepath.Join(dir, entries[0].Name())))
 }
