@@ -35,7 +35,7 @@ type ObjectInfo struct {
 // of that kind it is, and, for an epoch, whom it is for.
 type Ref = struct {
 	Kind   string // "door", "member", "epoch", "mark", "entry", "run", "base", "pack"
-	Writer string // device id, or "phrase" for a door and for a door's copy for the members
+	Writer string // device id, or "phrase" for a door
 	Number uint64
 	To     string // epoch only: device id, or "phrase"
 }
@@ -61,7 +61,8 @@ type Sealer interface {
 	// locker, kind, writer, number, epoch, signature, payload hash, in this order.
 	// It decompresses nothing. An error that has a method NotYet() bool and returns
 	// true from it says that the object may be good but its epoch or its writer is
-	// not known yet; any other error says that it is bad.
+	// not known yet; one whose method Newer() bool returns true, that it is of a later
+	// version of the format; any other error says that it is bad.
 	Open(r Ref, object []byte) (log, frames []byte, id string, err error)
 
 	// Absorb takes the payload (decompressed frames) of an opened door, member or
@@ -73,12 +74,8 @@ type Sealer interface {
 	// the highest entry number that still counts (its pin).
 	Members() []string
 	Removed() map[string]uint64
-	// Tips are the membership statements that no other one names; Known says that a
-	// statement has been absorbed. A door and its copy for the members (kind member,
-	// writer "phrase", same number) hold the same statement: live devices cannot open
-	// doors, which are sealed to the phrase, and read the copy instead.
+	// Tips are the ids of the doors and membership objects that no other one names.
 	Tips() []string
-	Known(tip string) bool
 
 	// Door is the payload of this device's own door: its admission by the phrase.
 	// It fails where the keyring does not hold the phrase.
@@ -103,7 +100,9 @@ type State interface {
 	Cut(ctx context.Context, after []byte, max int) (lines, next []byte, urgent bool, err error)
 	// Join merges change lines and stores notes in the same durable write: all of it
 	// or nothing. It returns how many records changed, and whether a clock in the
-	// lines was too far ahead to be adopted.
+	// lines was too far ahead to be adopted. An error with a method Malformed() bool
+	// that returns true says that the lines are not change lines: the entry is then
+	// treated as bad, and the pass goes on. Any other error ends the pass.
 	Join(ctx context.Context, lines []byte, notes map[string][]byte) (changed int, ahead bool, err error)
 
 	// Note returns one note, or nil; Notes yields those whose key begins with prefix,

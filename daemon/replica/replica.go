@@ -42,10 +42,10 @@ var (
 
 // Cloned says that somebody else goes on as this device: its own log is further
 // on the remote than this device ever wrote. The folder was copied, or put back
-// from a backup. Nothing was put. The daemon makes a new device of this one: keys
-// from crypto.Recover (the owner types the phrase) or from an invitation, a fresh
-// folder Objects, the same State, then [Replica.Rejoin]. The edits that were not
-// sent yet are in State, and go out under the new device.
+// from a backup. Nothing was put. The daemon makes a new device of this one: a
+// keyring with new device keys (the owner types the phrase), a fresh folder
+// Objects, the same State, then [New] and [Replica.Restore]. The edits that no
+// remote has yet are in State, and go out under the new device, unchanged.
 type Cloned struct {
 	Device string // this device's id
 	Object string // the object that this device never made
@@ -184,18 +184,27 @@ type Replica struct {
 	log     *slog.Logger
 	codec   *codec
 
-	pass sync.Mutex // held by Found, Restore, Sync, Verify, Blob, Rejoin
+	pass sync.Mutex // held by Found, Restore, Sync, Verify and Blob
+
+	// Guarded by pass.
+	peers      map[string]*peerNote
+	statements map[string]bool // ids of the doors and membership objects that were absorbed
+	cloned     *Cloned         // another copy of this device was found
+
+	waiting sync.Mutex
+	waits   map[string]*waitNote
 
 	mu      sync.Mutex // guards what follows
 	remotes []Named
 	self    selfNote
-	checked bool // this process made the clone check
+	checked map[string]bool // the remotes on which this process made the clone check
 }
 
 // New returns a replica. It reads its notes and gives the keyring what is known of
 // members and epochs; it asks no remote.
 func New(ctx context.Context, c Config) (*Replica, error) {
-	r := &Replica{sealer: c.Sealer, state: c.State, objects: c.Objects, clock: c.Clock, log: c.Logger, remotes: c.Remotes}
+	r := &Replica{sealer: c.Sealer, state: c.State, objects: c.Objects, clock: c.Clock, log: c.Logger, remotes: c.Remotes,
+		statements: map[string]bool{}, checked: map[string]bool{}}
 	if r.clock == nil {
 		r.clock = time.Now
 	}

@@ -1,0 +1,258 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// doorsMissing is how many doors in a row must be missing for the search to end.
+const doorsMissing = 8
+
+// phrase is the writer of doors.
+const phrase = "phrase"
+
+// reader is whom epochs are for that this device reads: itself, or the phrase
+// while it restores.
+func (p *pass) reader() string {
+	if p.restoring {
+		return phrase
+	}
+	return p.sealer.Device()
+}
+
+// knows says whether a membership statement was absorbed.
+func (p *pass) knows(tip string) bool { return p.statements[tip] }
+
+// readMembers looks for doors, membership objects and epochs that are not known
+// yet, until there are none. A thorough look goes on past what is missing.
+func (p *pass) readMembers(ctx context.Context, thorough bool) error {
+	ahead := uint64(1)
+	if thorough {
+		ahead = doorsMissing
+	}
+	for {
+		news, err := p.readDoors(ctx, ahead)
+		if err != nil {
+			return err
+		}
+		for _, device := range p.everyone() {
+			more, err := p.readOf(ctx, device, thorough)
+			if err != nil {
+				return err
+			}
+			news = news || more
+		}
+		if !news {
+			break
+		}
+	}
+	self := p.getSelf()
+	self.Looked = p.now()
+	p.remember(self)
+	return p.clearPrefix(ctx, "members/", func(tip string) bool { return !p.knows(tip[len("members/"):]) })
+}
+
+// readDoors reads the doors from the next one on, until so many in a row are
+// missing. A thorough look reads the last known one again: two devices may have
+// taken the same.
+func (p *pass) readDoors(ctx context.Context, ahead uint64) (news bool, err error) {
+	self := p.getSelf()
+	next := self.Doors
+	if ahead > 1 && next > 0 {
+		next--
+	}
+	for last := next + ahead; next < last; next++ {
+		ok, err := p.readMember(ctx, Ref{Kind: "door", Writer: phrase, Number: next})
+		if err != nil {
+			return news, err
+		}
+		if !ok {
+			continue
+		}
+		last = next + 1 + ahead
+		if next >= self.Doors {
+			news, self.Doors = true, next+1
+			p.remember(self)
+		}
+	}
+	return news, nil
+}
+
+// readOf reads what a device wrote about members, and its epochs.
+func (p *pass) readOf(ctx context.Context, device string, thorough bool) (news bool, err error) {
+	peer := p.peer(device)
+	if device == p.sealer.Device() {
+		return false, nil
+	}
+	for {
+		ok, err := p.readMember(ctx, Ref{Kind: "member", Writer: device, Number: peer.Member + 1})
+		if err != nil || !ok {
+			break
+		}
+		peer.Member++
+		news, p.dirty[device] = true, true
+	}
+	more, err := p.readEpochs(ctx, device, thorough)
+	return news || more, err
+}
+
+// readEpochs reads the epochs that a device made for this one. Each carries all
+// secrets that its maker knew, so a missing one is passed over.
+func (p *pass) readEpochs(ctx context.Context, device string, thorough bool) (news bool, err error) {
+	peer := p.peer(device)
+	ahead := uint64(1)
+	if thorough {
+		ahead = 2
+	}
+	for next, last := peer.Epoch+1, peer.Epoch+ahead; next <= last; next++ {
+		ok, err := p.readMember(ctx, Ref{Kind: "epoch", Writer: device, Number: next, To: p.reader()})
+		if err != nil {
+			return news, err
+		}
+		if ok {
+			news, peer.Epoch, last = true, next, next+ahead
+			p.dirty[device] = true
+		}
+	}
+	return news, nil
+}
+
+// readMember reads one door, membership object or epoch, if it is there.
+func (p *pass) readMember(ctx context.Context, ref Ref) (ok bool, err error) {
+	o, v, err := p.fetch(ctx, ref)
+	key := fmt.Sprintf("%s/%s/%d", ref.Kind, ref.Writer, ref.Number)
+	switch {
+	case err != nil:
+		return false, err
+	case v == missing || v == unreachable:
+		return false, p.clear(ctx, key)
+	case v == newer:
+		return false, p.wait(ctx, key, p.newerNotice(o))
+	case v == closed:
+		return false, p.wait(ctx, key, p.closedNotice(o))
+	case v == found:
+		var bad error
+		if bad, err = p.absorb(ctx, o); bad == nil {
+			return err == nil, errors.Join(err, p.clear(ctx, key))
+		}
+		o.why = bad
+	}
+	if ref.Kind == "door" && p.restoring && ref.Number == 0 {
+		p.doorProblem = o.why
+	}
+	return false, errors.Join(err, p.wait(ctx, key, p.badNotice(o, ref.Kind)))
+}
+
+// absorb gives the keyring a door, membership object or epoch and keeps it. bad is
+// why it was refused.
+func (p *pass) absorb(ctx context.Context, o object) (bad, err error) {
+	payload, err := p.codec.decompress(o.frames, nil, maxPayload)
+	if err != nil {
+		return err, nil
+	}
+	changed, err := p.sealer.Absorb(o.ref, o.id, o.log, payload)
+	if err != nil {
+		return err, nil
+	}
+	if o.ref.Kind != "epoch" {
+		p.statements[o.id] = true
+		if err := p.keep(o.ref, o.sealed); err != nil {
+			return nil, err
+		}
+	}
+	self := p.getSelf()
+	self.Ack = self.Ack || changed && o.ref.Kind != "epoch"
+	n := notes{}
+	n.set("member/"+o.name, memberNote{o.ref, o.id, o.log, payload})
+	return nil, p.setSelf(ctx, self, n)
+}
+
+// everyone are the devices whose objects are read: members, and those that once
+// were, up to their pins.
+func (p *pass) everyone() []string {
+	all := append(slices.Collect(maps.Keys(p.sealer.Removed())), p.sealer.Members()...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// Found begins a new locker: its first door, which the phrase signs, and its first
+// epoch are put into the outbox. It asks no remote, and does nothing the second time.
+func (r *Replica) Found(ctx context.Context) error {
+	r.pass.Lock()
+	defer r.pass.Unlock()
+	if r.getSelf().Joined {
+		return nil
+	}
+	return r.join(ctx, 0)
+}
+
+// join makes this device's door, as the number given, and the epoch that its
+// coming calls for.
+func (r *Replica) join(ctx context.Context, door uint64) error {
+	self, n := r.getSelf(), notes{}
+	payload, err := r.sealer.Door(door)
+	if err != nil {
+		return err
+	}
+	first, err := r.statement(Ref{Kind: "door", Writer: phrase, Number: door}, self, n, payload)
+	if err != nil {
+		return err
+	}
+	objects, err := r.newEpoch(self, n)
+	if err != nil {
+		return err
+	}
+	self.Joined, self.Door, self.Doors = true, door, max(self.Doors, door+1)
+	return r.stage(ctx, self, n, append([]staged{first}, objects...)...)
+}
+
+// statement seals a door, membership object or epoch and absorbs it, unless it is
+// an epoch for somebody else.
+func (r *Replica) statement(ref Ref, self *selfNote, n notes, payload []byte) (staged, error) {
+	log := r.newHeader(self)
+	raw := log.encode()
+	object, id, err := r.sealer.Seal(ref, raw, r.codec.compress(nil, payload))
+	if err != nil {
+		return staged{}, fmt.Errorf("sealing %s: %w", ref.Kind, err)
+	}
+	if ref.Kind == "epoch" && ref.To != self.Device {
+		return staged{ref, id, object}, nil
+	}
+	if _, err := r.sealer.Absorb(ref, id, raw, payload); err != nil {
+		return staged{}, err
+	}
+	if ref.Kind != "epoch" {
+		r.statements[id] = true
+	}
+	n.set("member/"+r.sealer.Name(ref), memberNote{ref, id, raw, payload})
+	return staged{ref, id, object}, nil
+}
+
+// newEpoch makes an epoch, if there is none that this device may seal to.
+func (r *Replica) newEpoch(self *selfNote, n notes) ([]staged, error) {
+	if !r.sealer.NeedsEpoch() {
+		return nil, nil
+	}
+	number, payloads, err := r.sealer.NewEpoch()
+	if err != nil {
+		return nil, fmt.Errorf("making an epoch: %w", err)
+	}
+	var objects []staged
+	for _, to := range slices.Sorted(maps.Keys(payloads)) {
+		o, err := r.statement(Ref{Kind: "epoch", Writer: self.Device, Number: number, To: to}, self, n, payloads[to])
+		if err != nil {
+			return nil, err
+		}
+		objects = append(objects, o)
+	}
+	return objects, nil
+}
+
+// newHeader begins the header of an object of this device.
+func (r *Replica) newHeader(self *selfNote) *header {
+	self.Clock = max(clock(r.now()<<16), self.Clock+1)
+	return &header{Version: logVersion, Tips: r.sealer.Tips(), Clock: self.Clock}
+}

@@ -1,0 +1,274 @@
+package replica
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+)
+
+// The replica's notes, kept by State beside the data and changed in the same
+// durable write. Numbers in keys are 16 hexadecimal digits, so that they sort.
+//
+//	self                  selfNote: this device's own counters and positions
+//	peer/DEVICE           peerNote: how far another device's log was read
+//	log/DEVICE/NUMBER     logNote: one entry that was read, or sealed here
+//	out/SEQ               outNote: the outbox, in the order of putting
+//	sent/REMOTE           how far of the outbox a remote has it (a number)
+//	state/REMOTE          remoteNote: how the last pass with it went
+//	member/NAME           memberNote: what the keyring absorbed, to be absorbed at start
+//	blob/ID               []blobLine: where copies of the bytes of a blob lie
+//	pack/DEVICE/NUMBER    logNote: a pack that was sealed here
+//	fresh/ID              a blob whose line is not in an entry yet
+//	carry/DEVICE/NUMBER   lines of newer kinds, verbatim
+//	wait/KEY              waitNote: what is pending, or an alarm
+
+// A selfNote is what this device knows of itself.
+type selfNote struct {
+	Device  string `json:"device"`
+	Joined  bool   `json:"joined,omitempty"` // its door is made
+	Door    uint64 `json:"door,omitempty"`
+	Seq     uint64 `json:"seq"`             // newest line of the outbox
+	Entry   seen   `json:"entry"`           // newest entry that was sealed
+	Mark    seen   `json:"mark"`            // newest mark
+	Marked  uint64 `json:"marked"`          // the entry that the newest mark names
+	MarkAt  int64  `json:"mark_at"`         // when it was made, ms
+	Pack    uint64 `json:"pack"`            // newest pack
+	Cut     []byte `json:"cut,omitempty"`   // State.Cut: what is sealed
+	Blobs   []byte `json:"blobs,omitempty"` // State.NewBlobs: what is packed
+	Clock   clock  `json:"clock"`           // of the newest object
+	Made    int64  `json:"made"`            // when the newest entry was sealed, ms
+	Ack     bool   `json:"ack,omitempty"`   // something was read that calls for an answer
+	Held    int64  `json:"held,omitempty"`  // since when changes wait that are not urgent, ms
+	Marks   map[uint64]uint64 `json:"marks,omitempty"` // marks that are not deleted: number to line of the outbox
+	Ran     int64  `json:"ran"`                // how long passes have been going on, ms
+	Last    int64  `json:"last"`               // when the last one began, ms
+	Looked  int64  `json:"looked"`             // when membership was last probed, ms
+	Full    int64  `json:"full"`               // when everyone was last looked at, ms
+	Doors   uint64 `json:"doors"`              // next door to probe
+}
+
+// A peerNote is how far another device's log was read.
+type peerNote struct {
+	Read   seen              `json:"read"`             // up to here without a gap
+	Beyond map[uint64]string `json:"beyond,omitempty"` // read beyond a gap: number to id
+	Expect map[uint64]string `json:"expect,omitempty"` // ids that others named of what is not read yet
+	Named  uint64            `json:"named,omitempty"`  // the highest number that anybody named
+	Clock  clock             `json:"clock"`            // of the newest entry
+	News   int64             `json:"news"`             // when news last came, ms by this device's clock
+	Looked int64             `json:"looked"`           // when it was last looked at, ms
+	Gap    int64             `json:"gap,omitempty"`    // when its gaps were last tried, ms
+	Mark   uint64            `json:"mark,omitempty"`   // newest mark that was seen
+	Shown  uint64            `json:"shown,omitempty"`  // newest entry of this device that it has seen
+	Member uint64            `json:"member,omitempty"` // next membership object to probe
+	Epoch  uint64            `json:"epoch,omitempty"`  // newest epoch that was read
+}
+
+// top is the highest number known to have been written.
+func (n *peerNote) top() uint64 {
+	top := max(n.Read.N, n.Named)
+	for number := range n.Beyond {
+		top = max(top, number)
+	}
+	return top
+}
+
+// copy returns a peerNote that can be changed without changing n.
+func (n *peerNote) copy() *peerNote {
+	c := *n
+	c.Beyond, c.Expect = maps.Clone(n.Beyond), maps.Clone(n.Expect)
+	return &c
+}
+
+// A logNote is one entry.
+type logNote struct {
+	ID   string                     `json:"id"`
+	Seq  uint64                     `json:"seq,omitempty"` // of the outbox, where it is this device's
+	Cut  []byte                     `json:"cut,omitempty"`
+	More map[string]json.RawMessage `json:"more,omitempty"` // header fields of newer versions
+}
+
+// An outNote is one line of the outbox: an object to put, or one to delete.
+type outNote struct {
+	Ref    Ref    `json:"ref"`
+	ID     string `json:"id"`
+	Size   int64  `json:"size"`
+	Delete bool   `json:"delete,omitempty"`
+	Gone   bool   `json:"gone,omitempty"` // a later line deletes it
+	Put    int64  `json:"put,omitempty"`  // when a remote first had it, ms
+}
+
+// A memberNote is a door, membership object or epoch that was absorbed.
+type memberNote struct {
+	Ref     Ref    `json:"ref"`
+	ID      string `json:"id"`
+	Log     []byte `json:"log"`
+	Payload []byte `json:"payload"`
+}
+
+// A remoteNote is how the last pass with a remote went.
+type remoteNote struct {
+	Sync    int64  `json:"sync,omitempty"` // when it last had everything, ms
+	Problem string `json:"problem,omitempty"`
+}
+
+// A waitNote is what is pending, or an alarm.
+type waitNote struct {
+	Kind   string `json:"kind"`
+	Object string `json:"object,omitempty"`
+	Device string `json:"device,omitempty"`
+	Number uint64 `json:"number,omitempty"`
+	Since  int64  `json:"since"` // ms
+	Ran    int64  `json:"ran"`   // selfNote.Ran then
+	Alarm  bool   `json:"alarm,omitempty"`
+	Never  bool   `json:"never,omitempty"` // never becomes an alarm
+	What   string `json:"what"`
+	Do     string `json:"do"`
+}
+
+func peerKey(device string) string          { return "peer/" + device }
+func logKey(device string, n uint64) string { return fmt.Sprintf("log/%s/%016x", device, n) }
+func carryKey(device string, n uint64) string {
+	return fmt.Sprintf("carry/%s/%016x", device, n)
+}
+func outKey(seq uint64) string { return fmt.Sprintf("out/%016x", seq) }
+
+// notes is a set of notes to be stored together.
+type notes map[string][]byte
+
+func (n notes) set(key string, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // plain structs only
+	}
+	n[key] = b
+}
+
+// note reads a note into v; ok is false where there is none.
+func (r *Replica) note(ctx context.Context, key string, v any) (ok bool, err error) {
+	b, err := r.state.Note(ctx, key)
+	if err != nil || b == nil {
+		return false, err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return false, fmt.Errorf("note %s: %w", key, err)
+	}
+	return true, nil
+}
+
+// eachNote calls f with the notes under prefix, in order, until it fails.
+func (r *Replica) eachNote(ctx context.Context, prefix string, f func(key string, value []byte) error) error {
+	for key, value := range r.state.Notes(ctx, prefix) {
+		if err := f(strings.TrimPrefix(key, prefix), value); err != nil {
+			return fmt.Errorf("note %s: %w", key, err)
+		}
+	}
+	return ctx.Err()
+}
+
+// load reads the notes and fills the keyring.
+func (r *Replica) load(ctx context.Context) error {
+	var self selfNote
+	_, err := r.note(ctx, "self", &self)
+	if err != nil {
+		return err
+	}
+	device := r.sealer.Device()
+	if self.Device != device {
+		if self, err = r.succeed(ctx, self, device); err != nil {
+			return err
+		}
+	}
+	r.self = self
+	if r.peers, err = r.loadPeers(ctx); err != nil {
+		return err
+	}
+	if r.waits, err = r.loadWaits(ctx); err != nil {
+		return err
+	}
+	return r.eachNote(ctx, "member/", func(_ string, value []byte) error {
+		var m memberNote
+		if err := json.Unmarshal(value, &m); err != nil {
+			return err
+		}
+		if m.Ref.Kind != "epoch" {
+			r.statements[m.ID] = true
+		}
+		_, err := r.sealer.Absorb(m.Ref, m.ID, m.Log, m.Payload)
+		return err
+	})
+}
+
+// succeed makes the notes of a former device of this State those of a new one: a
+// clone that became a device of its own. What the former one sealed but no remote
+// got is sealed again under the new one; its log is read like that of any other.
+func (r *Replica) succeed(ctx context.Context, former selfNote, device string) (selfNote, error) {
+	self := selfNote{Device: device, Ran: former.Ran, Last: former.Last, Doors: former.Doors}
+	if former.Device == "" {
+		return self, nil
+	}
+	var sent uint64
+	n := notes{}
+	for _, prefix := range []string{"out/", "sent/", "state/", "wait/"} {
+		err := r.eachNote(ctx, prefix, func(key string, value []byte) error {
+			n[prefix+key] = nil
+			if prefix == "sent/" {
+				var here uint64
+				err := json.Unmarshal(value, &here)
+				sent = max(sent, here)
+				return err
+			}
+			return nil
+		})
+		if err != nil {
+			return self, err
+		}
+	}
+	peer := peerNote{News: r.now()}
+	err := r.eachNote(ctx, "log/"+former.Device+"/", func(key string, value []byte) error {
+		var entry logNote
+		if err := json.Unmarshal(value, &entry); err != nil {
+			return err
+		}
+		if entry.Seq > sent {
+			n["log/"+former.Device+"/"+key] = nil
+			return nil
+		}
+		peer.Read = seen{peer.Read.N + 1, entry.ID}
+		self.Cut = entry.Cut
+		return nil
+	})
+	if err == nil {
+		err = r.forgetPacks(ctx, former.Device, n)
+	}
+	if err != nil {
+		return self, err
+	}
+	n.set("self", self)
+	n.set(peerKey(former.Device), &peer)
+	return self, r.state.SetNotes(ctx, n)
+}
+
+// now is the time in milliseconds.
+func (r *Replica) now() int64 { return r.clock().UnixMilli() }
+
+// at is a time of a note.
+func at(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
+
+// loadPeers reads how far each log was read.
+func (r *Replica) loadPeers(ctx context.Context) (map[string]*peerNote, error) {
+	peers := map[string]*peerNote{}
+	return peers, r.eachNote(ctx, "peer/", func(device string, value []byte) error {
+		var peer peerNote
+		err := json.Unmarshal(value, &peer)
+		peers[device] = &peer
+		return err
+	})
+}

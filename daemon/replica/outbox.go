@@ -1,0 +1,222 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// The outbox is one list of objects, in the order in which they were sealed. An
+// object is in it once its bytes are durable in the folder Objects. Each remote has
+// a place in the list, and is sent what follows, one after the other: so a number
+// is put only after its predecessor, a membership object before what it admits, a
+// pack before the entry that names it. The files stay, to be put again when a
+// remote has lost them.
+
+// staged is an object on its way into the outbox, or, without bytes, the deletion
+// of one.
+type staged struct {
+	ref    Ref
+	id     string
+	object []byte
+}
+
+// stage makes objects durable and puts them on the list, in the same write as
+// other notes and the new self. self is changed only if that worked.
+func (r *Replica) stage(ctx context.Context, self *selfNote, n notes, objects ...staged) error {
+	dirs := map[string]bool{}
+	for _, o := range objects {
+		if o.object == nil {
+			continue
+		}
+		path, err := r.path(o.ref)
+		if err != nil {
+			return err
+		}
+		if err := writeFile(path, o.object); err != nil {
+			return fmt.Errorf("keeping a sealed object: %w", err)
+		}
+		dirs[filepath.Dir(path)] = true
+	}
+	for dir := range dirs {
+		if err := syncDir(dir); err != nil {
+			return fmt.Errorf("keeping a sealed object: %w", err)
+		}
+	}
+	for _, o := range objects {
+		self.Seq++
+		n.set(outKey(self.Seq), outNote{Ref: o.ref, ID: o.id, Size: int64(len(o.object)), Delete: o.object == nil})
+	}
+	return r.setSelf(ctx, self, n)
+}
+
+// setSelf stores notes together with a new self.
+func (r *Replica) setSelf(ctx context.Context, self *selfNote, n notes) error {
+	if n == nil {
+		n = notes{}
+	}
+	n.set("self", self)
+	if err := r.state.SetNotes(ctx, n); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.self = *self
+	return nil
+}
+
+// getSelf returns a copy of the note of this device.
+func (r *Replica) getSelf() *selfNote {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	self := r.self
+	return &self
+}
+
+// path is where the sealed bytes of an object are kept.
+func (r *Replica) path(ref Ref) (string, error) {
+	name := r.sealer.Name(ref)
+	if !validName(name) {
+		return "", fmt.Errorf("%q is no name of an object", name)
+	}
+	return filepath.Join(r.objects, filepath.FromSlash(name)), nil
+}
+
+// kept returns the sealed bytes of an object that this device keeps, or an error
+// that is fs.ErrNotExist. They are checked: a damaged file is never put.
+func (r *Replica) kept(ref Ref, id string) ([]byte, error) {
+	path, err := r.path(ref)
+	if err != nil {
+		return nil, err
+	}
+	object, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if ref.Kind == "epoch" && ref.To != r.sealer.Device() {
+		return object, nil // sealed to others: only they can check it
+	}
+	if _, _, got, err := r.sealer.Open(ref, object); err != nil {
+		return nil, fmt.Errorf("the sealed object in %s is damaged: %w", path, err)
+	} else if id != "" && got != id {
+		return nil, fmt.Errorf("the sealed object in %s is not the one that was made", path)
+	}
+	return object, nil
+}
+
+// keep stores a verbatim copy of an object of somebody.
+func (r *Replica) keep(ref Ref, object []byte) error {
+	path, err := r.path(ref)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(path, object); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// writeFile replaces a file, whole or not at all, and makes its bytes durable.
+func writeFile(path string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// syncDir makes the names in a folder durable, where the system knows how.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// sendTo puts on a remote what it has not got of the outbox, up to line upTo.
+func (p *pass) sendTo(ctx context.Context, l *link, upTo uint64) error {
+	var sent uint64
+	if _, err := p.note(ctx, "sent/"+l.Name, &sent); err != nil {
+		return err
+	}
+	for seq := sent + 1; seq <= upTo; seq++ {
+		n := notes{}
+		var out outNote
+		if ok, err := p.note(ctx, outKey(seq), &out); err != nil {
+			return err
+		} else if ok {
+			if err := p.sendOne(ctx, l, seq, out, n); err != nil {
+				return err
+			}
+		}
+		n.set("sent/"+l.Name, seq)
+		if err := p.state.SetNotes(ctx, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendOne does one line of the outbox on one remote.
+func (p *pass) sendOne(ctx context.Context, l *link, seq uint64, out outNote, n notes) error {
+	name := p.sealer.Name(out.Ref)
+	switch {
+	case out.Delete:
+		return l.delete(ctx, name)
+	case out.Gone:
+		return nil
+	}
+	object, err := p.kept(out.Ref, out.ID)
+	if err != nil {
+		if object, err = p.fromRemotes(ctx, out.Ref, out.ID, err); err != nil {
+			return err
+		}
+	}
+	if err := l.put(ctx, name, object); err != nil {
+		return err
+	}
+	if out.Put == 0 {
+		out.Put = p.now()
+		n.set(outKey(seq), out)
+	}
+	return nil
+}
+
+// fromRemotes brings back an object of this device whose file here is lost, from a
+// remote that has it.
+func (p *pass) fromRemotes(ctx context.Context, ref Ref, id string, lost error) ([]byte, error) {
+	if !errors.Is(lost, fs.ErrNotExist) {
+		p.log.Warn("a sealed object is damaged here; looking for it on the remotes", "err", lost)
+	}
+	name := p.sealer.Name(ref)
+	for _, l := range p.links {
+		object, err := l.get(ctx, name)
+		if err != nil {
+			continue
+		}
+		if _, _, got, err := p.sealer.Open(ref, object); err == nil && got == id {
+			return object, p.keep(ref, object)
+		}
+	}
+	return nil, fmt.Errorf("a sealed object of this device is lost here and on the remotes, so nothing after it can be sent; put the folder of sealed objects back from a backup: %w", lost)
+}

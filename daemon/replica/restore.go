@@ -1,0 +1,199 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Restore brings a locker back to this device from its remotes and the recovery
+// phrase, which the keyring must hold, and makes this device one of the locker's:
+// it takes the next door and publishes. State may be empty, may hold a part from a
+// restore that was cut off, which then goes on, or the data of a device that was
+// cloned. The error is [ErrNoLocker], [ErrWrongPhrase] or [ErrUnreachable] where
+// that is so.
+//
+// Nobody who has only the phrase can know that the remotes show the newest:
+// Restored.Newest is the newest that they showed.
+func (r *Replica) Restore(ctx context.Context, progress Progress) (Restored, error) {
+	p, end, err := r.begin(ctx, SyncOptions{Full: true, Progress: progress})
+	if err != nil {
+		return Restored{}, err
+	}
+	defer end()
+	err = p.restore(ctx)
+	summary, err := p.finish(ctx, err)
+	restored := Restored{Summary: summary, Entries: p.entries}
+	self := p.getSelf()
+	restored.Devices = p.devices(self, p.peers)
+	for _, d := range restored.Devices {
+		if !d.This && d.LastSeen.After(restored.Newest) {
+			restored.Newest = d.LastSeen
+		}
+	}
+	return restored, err
+}
+
+func (p *pass) restore(ctx context.Context) error {
+	if !p.getSelf().Joined {
+		p.restoring = true
+		if err := p.fetchAll(ctx); err != nil {
+			return err
+		}
+		p.restoring = false
+		for _, l := range p.links {
+			l.sure = l.failed() == nil
+			p.checked[l.Name] = p.checked[l.Name] || l.sure // a new device: nobody went on as it
+		}
+		if err := p.join(ctx, p.getSelf().Doors); err != nil {
+			return err
+		}
+	} else if err := p.pull(ctx); err != nil {
+		return err
+	} else if err := p.checkClones(ctx); err != nil {
+		return err
+	}
+	if err := p.push(ctx); err != nil {
+		return err
+	}
+	return p.checkDoor(ctx)
+}
+
+// fetchAll reads everything: doors, epochs, membership, marks, entries.
+func (p *pass) fetchAll(ctx context.Context) error {
+	p.o.Progress.tell("looking for the locker", 0, 0)
+	if err := p.readMembers(ctx, true); err != nil {
+		return err
+	}
+	if p.getSelf().Doors == 0 || len(p.sealer.Members()) == 0 {
+		return p.noDoor(ctx)
+	}
+	total, err := p.searchMarks(ctx)
+	if err != nil {
+		return err
+	}
+	stop := p.count(total)
+	err = p.readAll(ctx, p.everyone(), false)
+	stop()
+	if err == nil && p.blocked {
+		err = errors.New("a change of the devices that others know of is missing on the remote, so it cannot be told whose data counts: switch on a device that has it, or restore from another remote")
+	}
+	if err == nil && p.allFailed() {
+		err = p.reachError()
+	}
+	return err
+}
+
+// searchMarks finds how far each log goes, and returns how many entries there are
+// to be read.
+func (p *pass) searchMarks(ctx context.Context) (total int64, err error) {
+	for _, device := range p.everyone() {
+		number, h, err := p.newestMark(ctx, device)
+		if err != nil {
+			return 0, err
+		}
+		p.noteMark(device, number, h)
+		peer := p.peer(device)
+		total += int64(peer.top() - peer.Read.N)
+	}
+	return total, nil
+}
+
+// count tells the progress until it is stopped.
+func (p *pass) count(total int64) (stop func()) {
+	if p.o.Progress == nil {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				p.o.Progress.tell("fetching", p.counts.bytesDown.Load(), 0)
+			}
+		}
+	}()
+	p.o.Progress.tell("fetching", 0, total)
+	return func() { close(done) }
+}
+
+// noDoor says why there is nothing to restore.
+func (p *pass) noDoor(ctx context.Context) error {
+	if p.allFailed() {
+		return p.reachError()
+	}
+	if p.doorProblem != nil {
+		return fmt.Errorf("the first door of the locker is damaged on the remote; try another remote: %w", p.doorProblem)
+	}
+	for _, l := range p.links {
+		names, _, err := l.list(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil && len(names) > 0 {
+			return fmt.Errorf("%w (%s): check the phrase, or name the remote of that locker", ErrWrongPhrase, l.Name)
+		}
+	}
+	if p.allFailed() {
+		return p.reachError()
+	}
+	return fmt.Errorf("%w: check the name of the remote and the folder on it", ErrNoLocker)
+}
+
+// checkDoor reads this device's door back from each remote. Where another device
+// has taken the same one, and none that is seen has named this device yet, the next
+// door is taken.
+func (p *pass) checkDoor(ctx context.Context) error {
+	for range doorsMissing {
+		self := p.getSelf()
+		overwritten, err := p.doorOverwritten(ctx, Ref{Kind: "door", Writer: phrase, Number: self.Door})
+		if err != nil || !overwritten {
+			return err
+		}
+		if _, err := p.readDoors(ctx, doorsMissing); err != nil {
+			return err
+		}
+		if err := p.join(ctx, p.getSelf().Doors); err != nil {
+			return err
+		}
+		if err := p.push(ctx); err != nil {
+			return err
+		}
+	}
+	return errors.New("other devices keep taking the same door: restore again later")
+}
+
+// doorOverwritten says whether a remote has another device's door under the name.
+func (p *pass) doorOverwritten(ctx context.Context, ref Ref) (bool, error) {
+	for _, l := range p.links {
+		sealed, err := l.get(ctx, p.sealer.Name(ref))
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if err != nil {
+			continue
+		}
+		o, v := p.open(ref, sealed)
+		if v != found || o.id == p.doorID(ctx, ref) {
+			continue
+		}
+		if bad, err := p.absorb(ctx, o); err != nil || bad == nil {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// doorID is the id of the door that this device made under a name, or empty.
+func (p *pass) doorID(ctx context.Context, ref Ref) string {
+	var m memberNote
+	if _, err := p.note(ctx, "member/"+p.sealer.Name(ref), &m); err != nil {
+		return ""
+	}
+	return m.ID
+}

@@ -1,0 +1,197 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"time"
+)
+
+// How long acknowledgements and records of audit and apps wait, and how often a
+// device shows that it lives.
+const (
+	holdMost  = time.Hour
+	lifeEvery = 24 * time.Hour
+)
+
+// A piece is a part of an entry: what State.Cut returned, being compressed.
+type piece struct {
+	size   int
+	next   []byte
+	urgent bool
+	frame  chan []byte
+}
+
+// cut reads what is new in State, in pieces, and compresses them side by side.
+func (p *pass) cut(ctx context.Context, after []byte, pieces chan<- piece) error {
+	defer close(pieces)
+	for {
+		lines, next, urgent, err := p.state.Cut(ctx, after, pieceSize)
+		if err != nil || len(lines) == 0 {
+			return err
+		}
+		c := piece{len(lines), next, urgent, make(chan []byte, 1)}
+		go func() { c.frame <- p.codec.compress(nil, lines) }()
+		select {
+		case pieces <- c:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		after = next
+	}
+}
+
+// sealEntries seals what is new in State, as entries of bounded size, and an empty
+// one where an answer or a sign of life is due.
+func (p *pass) sealEntries(ctx context.Context) error {
+	self := p.getSelf()
+	fresh, blobLines, err := p.freshBlobs(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pieces, cutting := make(chan piece, 1), make(chan error, 1)
+	go func() { cutting <- p.cut(ctx, self.Cut, pieces) }()
+
+	e := entry{cut: self.Cut, fresh: fresh, frames: p.codec.compress(nil, blobLines), size: len(blobLines), urgent: len(fresh) > 0}
+	sealed := false
+	for c := range pieces {
+		frame := <-c.frame
+		if e.size > 0 && (e.size+c.size > entryLines || len(e.frames)+len(frame) > entryFrames) {
+			if err := p.sealEntry(ctx, e); err != nil {
+				return err
+			}
+			sealed, e = true, entry{}
+		}
+		e.frames, e.size, e.cut, e.urgent = append(e.frames, frame...), e.size+c.size, c.next, e.urgent || c.urgent
+	}
+	if err := <-cutting; err != nil {
+		return fmt.Errorf("reading what is new here: %w", err)
+	}
+	if !sealed && !p.due(e) || sealed && e.size == 0 {
+		return nil
+	}
+	return p.sealEntry(ctx, e)
+}
+
+// An entry is one on its way to be sealed.
+type entry struct {
+	frames []byte
+	size   int    // of the lines
+	cut    []byte // what is sealed with it
+	urgent bool
+	fresh  []string // blobs of which it tells
+}
+
+// due says whether the only entry of a pass is to be sealed now.
+func (p *pass) due(e entry) bool {
+	self, now := p.getSelf(), p.now()
+	waited := func(since int64, d time.Duration) bool { return now-since >= d.Milliseconds() }
+	switch {
+	case self.Made == 0 || waited(self.Made, lifeEvery):
+		return true
+	case self.Ack && waited(self.Made, holdMost):
+		return true
+	case e.size == 0:
+		return false
+	case e.urgent || !p.o.Hold:
+		return true
+	case self.Held == 0:
+		self.Held = now
+		p.remember(self)
+		return false
+	}
+	return waited(self.Held, holdMost)
+}
+
+// sealEntry seals the next entry of this device into the outbox, and a mark where
+// one is due.
+func (p *pass) sealEntry(ctx context.Context, e entry) error {
+	self, n := p.getSelf(), notes{}
+	h := p.newHeader(self)
+	h.Prev, h.Vector = self.Entry.ID, p.vector()
+	ref := Ref{Kind: "entry", Writer: self.Device, Number: self.Entry.N + 1}
+	object, id, err := p.sealer.Seal(ref, h.encode(), e.frames)
+	if err != nil {
+		return fmt.Errorf("sealing an entry: %w", err)
+	}
+	for _, blob := range e.fresh {
+		n["fresh/"+blob] = nil
+	}
+	if e.cut != nil {
+		self.Cut = e.cut
+	}
+	self.Entry, self.Made, self.Ack, self.Held = seen{ref.Number, id}, p.now(), false, 0
+	n.set(logKey(self.Device, ref.Number), logNote{ID: id, Seq: self.Seq + 1, Cut: self.Cut})
+	if err := p.stage(ctx, self, n, staged{ref, id, object}); err != nil {
+		return err
+	}
+	if self.Entry.N-self.Marked >= markEvery || p.now()-self.MarkAt >= lifeEvery.Milliseconds() {
+		if err := p.sealMark(ctx); err != nil {
+			return err
+		}
+	}
+	p.wake()
+	return nil
+}
+
+// vector is what this device has read of others, without gaps.
+func (p *pass) vector() map[string]seen {
+	v := map[string]seen{}
+	for device, peer := range p.peers {
+		if peer.Read.N > 0 && device != p.sealer.Device() {
+			v[device] = peer.Read
+		}
+	}
+	return v
+}
+
+// sealMark seals a mark, and puts the deletion of those that it replaces on the list.
+func (p *pass) sealMark(ctx context.Context) error {
+	self, n := p.getSelf(), notes{}
+	h := p.newHeader(self)
+	at := self.Entry
+	h.Prev, h.Entry = self.Mark.ID, &at
+	ref := Ref{Kind: "mark", Writer: self.Device, Number: self.Mark.N + 1}
+	object, id, err := p.sealer.Seal(ref, h.encode(), nil)
+	if err != nil {
+		return fmt.Errorf("sealing a mark: %w", err)
+	}
+	self.Mark, self.Marked, self.MarkAt = seen{ref.Number, id}, self.Entry.N, p.now()
+	self.Marks = maps.Clone(self.Marks)
+	if self.Marks == nil {
+		self.Marks = map[uint64]uint64{}
+	}
+	self.Marks[ref.Number] = self.Seq + 1
+	list := []staged{{ref, id, object}}
+	for _, m := range marksGone(ref.Number) {
+		seq := self.Marks[m]
+		var out outNote
+		if ok, err := p.note(ctx, outKey(seq), &out); err != nil {
+			return err
+		} else if !ok {
+			continue
+		}
+		out.Gone = true
+		n.set(outKey(seq), out)
+		delete(self.Marks, m)
+		list = append(list, staged{ref: out.Ref})
+	}
+	if err := p.stage(ctx, self, n, list...); err != nil {
+		return err
+	}
+	for _, o := range list[1:] {
+		path, err := p.path(o.ref)
+		if err != nil {
+			return err
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			p.log.Warn("a mark that is no longer needed stays", "err", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,518 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// How often logs are looked at by passes that nobody asked for.
+const (
+	lookEvery = 10 * time.Minute
+	lookSoon  = 9 * time.Minute // one of those that are nearly due, so that they spread
+	fullEvery = 24 * time.Hour
+)
+
+// A pass is one piece of work with the remotes.
+type pass struct {
+	*Replica
+	o         SyncOptions
+	restoring bool // epochs are read as the phrase
+	links     []*link
+	counts    counts
+	summary   Summary
+
+	readings    map[string]*reading
+	dirty       map[string]bool // peers whose notes changed beside any entry
+	membersRead bool
+	blocked     bool // a membership statement is named that is not there: no new data
+	doorProblem error
+	entries     int
+	buffers     sync.Pool
+
+	wakers []chan struct{} // one for each remote that is being sent to
+}
+
+// begin starts a pass. It returns the pass and what ends it.
+func (r *Replica) begin(ctx context.Context, o SyncOptions) (*pass, func(), error) {
+	r.pass.Lock()
+	p := &pass{Replica: r, o: o, readings: map[string]*reading{}, dirty: map[string]bool{}}
+	r.mu.Lock()
+	for _, named := range r.remotes {
+		p.links = append(p.links, &link{Named: named, count: &p.counts})
+	}
+	r.mu.Unlock()
+	if len(p.links) == 0 {
+		r.pass.Unlock()
+		return nil, nil, ErrNoRemote
+	}
+	self, now := r.getSelf(), r.now()
+	if self.Last != 0 && now > self.Last {
+		self.Ran += min(now-self.Last, runningMost.Milliseconds())
+	}
+	self.Last = now
+	r.remember(self)
+	return p, r.pass.Unlock, ctx.Err()
+}
+
+// remember changes the note of this device in memory: what is not worth a write of
+// its own, and is written with the next one.
+func (r *Replica) remember(self *selfNote) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.self = *self
+}
+
+// buffer returns memory for lines; release takes it back.
+func (p *pass) buffer() []byte {
+	if b, ok := p.buffers.Get().(*[]byte); ok {
+		return *b
+	}
+	return nil
+}
+
+func (p *pass) release(b []byte) {
+	if cap(b) > 0 {
+		b = b[:0]
+		p.buffers.Put(&b)
+	}
+}
+
+// Sync is one pass: it reads what others wrote and puts what was written here. One
+// remote that fails stops nothing; the error is [ErrUnreachable] when all do, and
+// *[Cloned] when another copy of this device is in use. What is wrong with what the
+// remotes hold is no error: it is in the summary.
+func (r *Replica) Sync(ctx context.Context, o SyncOptions) (Summary, error) {
+	p, end, err := r.begin(ctx, o)
+	if err != nil {
+		return Summary{}, err
+	}
+	defer end()
+	if !r.getSelf().Joined {
+		return Summary{}, errors.New("this device is not part of a locker yet")
+	}
+	err = p.run(ctx)
+	return p.finish(ctx, err)
+}
+
+func (p *pass) run(ctx context.Context) error {
+	if p.cloned != nil {
+		return p.cloned
+	}
+	if self := p.getSelf(); self.Full != 0 && p.now()-self.Full >= fullEvery.Milliseconds() {
+		p.o.Full = true
+	}
+	if err := p.pull(ctx); err != nil {
+		return err
+	}
+	if err := p.checkClones(ctx); err != nil {
+		return err
+	}
+	if p.allFailed() {
+		return p.reachError()
+	}
+	if err := p.push(ctx); err != nil {
+		return err
+	}
+	if !p.o.Full {
+		return nil
+	}
+	if err := p.heal(ctx); err != nil {
+		return err
+	}
+	self := p.getSelf()
+	self.Full = p.now()
+	return p.setSelf(ctx, self, nil)
+}
+
+// pull reads what is new.
+func (p *pass) pull(ctx context.Context) error {
+	p.o.Progress.tell("looking for news", 0, 0)
+	switch {
+	case p.o.Hold && !p.o.Full:
+		return p.poll(ctx)
+	case p.o.Full:
+		if err := p.readMembersOnce(ctx); err != nil {
+			return err
+		}
+		if err := p.readMarks(ctx); err != nil {
+			return err
+		}
+	default:
+		if err := p.readMembers(ctx, false); err != nil {
+			return err
+		}
+	}
+	return p.readAll(ctx, p.everyone(), false)
+}
+
+// poll looks at one peer, the one that was active last, and at those whose turn is
+// due, so that each has its turn within ten minutes.
+func (p *pass) poll(ctx context.Context) error {
+	now, self := p.now(), p.getSelf()
+	if now-self.Looked >= lookEvery.Milliseconds() {
+		if err := p.pollDoors(ctx); err != nil {
+			return err
+		}
+	}
+	peers := slices.DeleteFunc(p.everyone(), func(d string) bool { return d == self.Device })
+	var due []string
+	for _, device := range peers {
+		if now-p.peer(device).Looked >= lookEvery.Milliseconds() {
+			due = append(due, device)
+		}
+	}
+	if len(due) > 0 || len(peers) == 0 {
+		return p.readAll(ctx, due, true)
+	}
+	oldest := slices.MinFunc(peers, func(a, b string) int { return int(p.peer(a).Looked - p.peer(b).Looked) })
+	lively := slices.MaxFunc(peers, func(a, b string) int { return int(p.peer(a).News - p.peer(b).News) })
+	if now-p.peer(oldest).Looked >= lookSoon.Milliseconds() {
+		lively = oldest
+	}
+	return p.readAll(ctx, []string{lively}, true)
+}
+
+// pollDoors looks whether a device has joined: one GET when none has.
+func (p *pass) pollDoors(ctx context.Context) error {
+	news, err := p.readDoors(ctx, 1)
+	if err != nil {
+		return err
+	}
+	if news {
+		return p.readMembersOnce(ctx)
+	}
+	self := p.getSelf()
+	self.Looked = p.now()
+	p.remember(self)
+	return nil
+}
+
+// readMarks looks for newer marks: they tell of entries that are kept from this
+// device.
+func (p *pass) readMarks(ctx context.Context) error {
+	for _, device := range p.everyone() {
+		if device == p.sealer.Device() {
+			continue
+		}
+		peer := p.peer(device)
+		if peer.Mark == 0 {
+			number, h, err := p.newestMark(ctx, device)
+			if err != nil {
+				return err
+			}
+			p.noteMark(device, number, h)
+			continue
+		}
+		for next, last := peer.Mark+1, peer.Mark+2; next <= last; next++ {
+			h, err := p.mark(ctx, device, next)
+			if err != nil {
+				return err
+			}
+			if h != nil {
+				p.noteMark(device, next, h)
+				last = next + 2
+			}
+		}
+	}
+	return nil
+}
+
+func (p *pass) noteMark(device string, number uint64, h *header) {
+	if h == nil {
+		return
+	}
+	peer := p.peer(device)
+	peer.Mark, peer.Named = max(peer.Mark, number), max(peer.Named, h.Entry.N)
+	if h.Entry.N > peer.Read.N {
+		peer.expect(h.Entry.N, h.Entry.ID)
+	}
+	p.dirty[device] = true
+}
+
+// checkClones looks, once for each remote and at every full pass, whether this
+// device's own log goes on beyond what this device wrote. Nothing is put on a
+// remote before.
+func (p *pass) checkClones(ctx context.Context) error {
+	for _, l := range p.links {
+		if l.failed() != nil {
+			continue
+		}
+		if !p.checked[l.Name] || p.o.Full {
+			if err := p.checkClone(ctx, l); err != nil {
+				return err
+			}
+		}
+		l.sure = l.failed() == nil
+		if l.sure {
+			p.checked[l.Name] = true
+		}
+	}
+	return nil
+}
+
+func (p *pass) checkClone(ctx context.Context, l *link) error {
+	self := p.getSelf()
+	var sent uint64
+	if _, err := p.note(ctx, "sent/"+l.Name, &sent); err != nil {
+		return err
+	}
+	numbers := []uint64{self.Entry.N + 1}
+	for number := self.Entry.N; number > 0; number-- {
+		var own logNote
+		if _, err := p.note(ctx, logKey(self.Device, number), &own); err != nil {
+			return err
+		}
+		if own.Seq <= sent {
+			break
+		}
+		numbers = append(numbers, number)
+	}
+	if len(numbers) > 2 { // the first unsent one tells as much as those after it
+		numbers = []uint64{numbers[0], numbers[len(numbers)-1]}
+	}
+	for _, number := range numbers {
+		if err := p.checkOwn(ctx, l, self, number); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkOwn looks at one name of this device's log on a remote.
+func (p *pass) checkOwn(ctx context.Context, l *link, self *selfNote, number uint64) error {
+	ref := Ref{Kind: "entry", Writer: self.Device, Number: number}
+	name := p.sealer.Name(ref)
+	sealed, err := l.get(ctx, name)
+	if err != nil {
+		return ctx.Err() // not there, no object, or the remote is left alone
+	}
+	o, v := p.open(ref, sealed)
+	if v == closed { // sealed to an epoch that the other copy made
+		if _, err := p.readEpochs(ctx, self.Device, true); err != nil {
+			return err
+		}
+		o, v = p.open(ref, sealed)
+	}
+	key := fmt.Sprintf("own/%d", number)
+	if v != found {
+		o.why = errors.Join(o.why)
+		return p.wait(ctx, key, waitNote{
+			Kind: "bad", Object: name, Device: self.Device, Number: number,
+			What: fmt.Sprintf("under the name of entry %d of this device the remote has something else: %v", number, o.why),
+			Do:   "nothing: the next entry replaces it",
+		})
+	}
+	var own logNote
+	if ok, err := p.note(ctx, logKey(self.Device, number), &own); err != nil {
+		return err
+	} else if ok && own.ID == o.id {
+		return p.clear(ctx, key) // an upload that happened though it failed
+	}
+	p.cloned = &Cloned{Device: self.Device, Object: name, Number: number}
+	return errors.Join(p.cloned, p.wait(ctx, "cloned", waitNote{
+		Kind: "ahead", Object: name, Device: self.Device, Number: number, Alarm: true,
+		What: p.cloned.Error(),
+		Do:   "stop the other copy, or make a new device of this one with 'locker restore' and the recovery phrase",
+	}))
+}
+
+// push seals what is new here and sends it, both at the same time.
+func (p *pass) push(ctx context.Context) error {
+	var group sync.WaitGroup
+	var errs []error
+	var mu sync.Mutex
+	for _, l := range p.links {
+		if !l.sure || l.failed() != nil {
+			continue
+		}
+		wake := make(chan struct{}, 1)
+		p.wakers = append(p.wakers, wake)
+		group.Go(func() {
+			err := p.keepSending(ctx, l, wake)
+			if err != nil && l.failed() == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, fmt.Errorf("remote %s: %w", l.Name, err))
+			}
+		})
+	}
+	p.wake()
+	err := p.seal(ctx)
+	for _, wake := range p.wakers {
+		close(wake)
+	}
+	group.Wait()
+	p.wakers = nil
+	return errors.Join(append(errs, err)...)
+}
+
+// seal seals all that there is to seal.
+func (p *pass) seal(ctx context.Context) error {
+	p.o.Progress.tell("sealing", 0, 0)
+	self, n := p.getSelf(), notes{}
+	objects, err := p.newEpoch(self, n)
+	if err != nil {
+		return err
+	}
+	if len(objects) > 0 {
+		if err := p.stage(ctx, self, n, objects...); err != nil {
+			return err
+		}
+		p.wake()
+	}
+	if err := p.packBlobs(ctx); err != nil {
+		return err
+	}
+	return p.sealEntries(ctx)
+}
+
+// wake tells those who send that there is more.
+func (p *pass) wake() {
+	for _, wake := range p.wakers {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// keepSending sends what is sealed until wake is closed.
+func (p *pass) keepSending(ctx context.Context, l *link, wake <-chan struct{}) error {
+	var failed error
+	for open := true; open; {
+		_, open = <-wake
+		if failed == nil {
+			failed = p.sendTo(ctx, l, p.getSelf().Seq)
+		}
+		p.o.Progress.tell("sending", p.counts.bytesUp.Load(), 0)
+	}
+	return failed
+}
+
+// allFailed says whether no remote works.
+func (p *pass) allFailed() bool {
+	return !slices.ContainsFunc(p.links, func(l *link) bool { return l.failed() == nil })
+}
+
+// reachError tells why no remote works.
+func (p *pass) reachError() error {
+	errs := []error{ErrUnreachable}
+	for _, l := range p.links {
+		if err := l.failed(); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", l.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// finish writes down how the pass went.
+func (p *pass) finish(ctx context.Context, failed error) (Summary, error) {
+	s := &p.summary
+	s.ObjectsUp, s.ObjectsDown = int(p.counts.up.Load()), int(p.counts.down.Load())
+	s.BytesUp, s.BytesDown, s.Requests = p.counts.bytesUp.Load(), p.counts.bytesDown.Load(), p.counts.requests.Load()
+	s.Failed = map[string]error{}
+	// What was learned is kept even when the pass was ended.
+	keep := context.WithoutCancel(ctx)
+	n := notes{}
+	for device := range p.dirty {
+		n.set(peerKey(device), p.peer(device))
+	}
+	self := p.getSelf()
+	for _, l := range p.links {
+		if err := l.failed(); err != nil {
+			s.Failed[l.Name] = err
+		}
+		if err := p.noteRemote(keep, l, self, failed, n); err != nil {
+			return *s, errors.Join(failed, err)
+		}
+	}
+	if len(n) > 0 {
+		if err := p.setSelf(keep, self, n); err != nil {
+			return *s, errors.Join(failed, err)
+		}
+	}
+	p.waiting.Lock()
+	defer p.waiting.Unlock()
+	s.Pending, s.Alarms = p.notices(p.waits, p.peers, self)
+	return *s, failed
+}
+
+// noteRemote notes how the pass went with a remote, where that is news.
+func (p *pass) noteRemote(ctx context.Context, l *link, self *selfNote, failed error, n notes) error {
+	var old remoteNote
+	if _, err := p.note(ctx, "state/"+l.Name, &old); err != nil {
+		return err
+	}
+	var sent uint64
+	if _, err := p.note(ctx, "sent/"+l.Name, &sent); err != nil {
+		return err
+	}
+	now := remoteNote{Sync: old.Sync}
+	if err := l.failed(); err != nil {
+		now.Problem = err.Error()
+	} else if failed == nil && sent == self.Seq {
+		now.Sync = p.now()
+	}
+	if now.Problem != old.Problem || now.Sync-old.Sync >= time.Minute.Milliseconds() || old.Sync == 0 && now.Sync != 0 {
+		n.set("state/"+l.Name, now)
+	}
+	return nil
+}
+
+// Status is what is known without asking a remote.
+func (r *Replica) Status(ctx context.Context) (Status, error) {
+	self := r.getSelf()
+	peers, err := r.loadPeers(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	waits, err := r.loadWaits(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	var s Status
+	s.Pending, s.Alarms = r.notices(waits, peers, self)
+	s.Devices = r.devices(self, peers)
+	lines, _, _, err := r.state.Cut(ctx, self.Cut, 1)
+	if err != nil {
+		return s, err
+	}
+	s.Waiting = len(lines) > 0
+	r.mu.Lock()
+	remotes := slices.Clone(r.remotes)
+	r.mu.Unlock()
+	for _, named := range remotes {
+		var note remoteNote
+		var sent uint64
+		if _, err := r.note(ctx, "state/"+named.Name, &note); err != nil {
+			return s, err
+		}
+		if _, err := r.note(ctx, "sent/"+named.Name, &sent); err != nil {
+			return s, err
+		}
+		s.Remotes = append(s.Remotes, RemoteStatus{named.Name, int(self.Seq - sent), at(note.Sync), note.Problem})
+	}
+	return s, nil
+}
+
+// devices lists those of the locker.
+func (r *Replica) devices(self *selfNote, peers map[string]*peerNote) []DeviceStatus {
+	removed := r.sealer.Removed()
+	members := r.sealer.Members()
+	var list []DeviceStatus
+	for _, id := range append(slices.Clone(members), slices.Sorted(maps.Keys(removed))...) {
+		d := DeviceStatus{ID: id, Name: r.sealer.DeviceName(id), This: id == self.Device, Removed: !slices.Contains(members, id)}
+		if d.This {
+			d.Entries, d.LastSeen = self.Entry.N, at(self.Made)
+		} else if peer := peers[id]; peer != nil {
+			d.Entries, d.LastSeen = peer.Read.N, at(peer.Clock.millis())
+		}
+		list = append(list, d)
+	}
+	return list
+}

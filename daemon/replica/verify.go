@@ -1,0 +1,331 @@
+package replica
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Bounds of one look at what a remote has lost.
+const (
+	verifyAtOnce = 2   // objects in memory while verifying
+	lostAtOnce   = 256 // entries of others that are asked for
+)
+
+// A known is an object that should be on every remote.
+type known struct {
+	ref  Ref
+	id   string // empty where it is not known
+	held bool   // this device keeps its sealed bytes
+}
+
+// everything lists the objects that should be on every remote, as far as this
+// device knows, in the order in which they should be put.
+func (p *pass) everything(ctx context.Context) ([]known, error) {
+	var all []known
+	self := p.getSelf()
+	err := p.eachNote(ctx, "member/", func(_ string, value []byte) error {
+		var m memberNote
+		err := json.Unmarshal(value, &m)
+		if m.Ref.Kind != "epoch" || m.Ref.Writer != self.Device { // own epochs are in the outbox
+			all = append(all, known{m.Ref, m.ID, m.Ref.Kind != "epoch"})
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = p.eachNote(ctx, "out/", func(_ string, value []byte) error {
+		var out outNote
+		err := json.Unmarshal(value, &out)
+		if !out.Delete && !out.Gone && out.Ref.Kind != "door" && out.Ref.Kind != "member" {
+			all = append(all, known{out.Ref, out.ID, true})
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = p.eachNote(ctx, "log/", func(key string, value []byte) error {
+		var entry logNote
+		device, number, _ := strings.Cut(key, "/")
+		ref := Ref{Kind: "entry", Writer: device}
+		if _, err := fmt.Sscanf(number, "%x", &ref.Number); err != nil {
+			return err
+		}
+		err := json.Unmarshal(value, &entry)
+		if device != self.Device {
+			all = append(all, known{ref, entry.ID, false})
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	packs, err := p.packsOf(ctx)
+	for ref, id := range packs {
+		if ref.Writer != self.Device {
+			all = append(all, known{ref, id, false})
+		}
+	}
+	return all, err
+}
+
+// heal puts again what a remote has lost of what this device keeps: its own
+// objects, and everybody's doors and membership. Entries of others that are lost
+// are noted. The listing only tells where to look.
+func (p *pass) heal(ctx context.Context) error {
+	all, err := p.everything(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range p.links {
+		if !l.sure || l.failed() != nil {
+			continue
+		}
+		if err := p.healOn(ctx, l, all); err != nil && l.failed() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pass) healOn(ctx context.Context, l *link, all []known) error {
+	names, _, err := l.list(ctx)
+	if err != nil {
+		return err
+	}
+	asked := 0
+	for _, k := range all {
+		name := p.sealer.Name(k.ref)
+		size, listed := names[name]
+		if listed && size != 0 || !k.held && (k.ref.Kind != "entry" || asked >= lostAtOnce) {
+			continue
+		}
+		there, err := l.has(ctx, name)
+		if err != nil {
+			return err
+		}
+		asked++
+		if err := p.healOne(ctx, l, k, name, there); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pass) healOne(ctx context.Context, l *link, k known, name string, there bool) error {
+	key := fmt.Sprintf("lost/%s/%s/%d", l.Name, k.ref.Writer, k.ref.Number)
+	switch {
+	case there:
+		return p.clear(ctx, key)
+	case k.held:
+		object, err := p.kept(k.ref, k.id)
+		if err != nil {
+			p.log.Warn("cannot put again what the remote lost", "object", name, "err", err)
+			return nil
+		}
+		return l.put(ctx, name, object)
+	}
+	w := p.missingNotice(k.ref.Writer, k.ref.Number)
+	w.What = fmt.Sprintf("entry %d of %s was read here and is not on %s any more", k.ref.Number, p.nameOf(k.ref.Writer), l.Name)
+	return p.wait(ctx, key, w)
+}
+
+// Verify reads everything back that should be on a remote and checks it, after a
+// full pass, and repairs what this device keeps or another remote has.
+func (r *Replica) Verify(ctx context.Context, remote string, progress Progress) (Report, error) {
+	p, end, err := r.begin(ctx, SyncOptions{Full: true, Progress: progress})
+	if err != nil {
+		return Report{}, err
+	}
+	defer end()
+	i := slices.IndexFunc(p.links, func(l *link) bool { return l.Name == remote || remote == "" })
+	if i < 0 {
+		return Report{}, fmt.Errorf("there is no remote %q", remote)
+	}
+	report, err := p.verify(ctx, p.links[i])
+	_, err = p.finish(ctx, err)
+	return report, err
+}
+
+func (p *pass) verify(ctx context.Context, l *link) (Report, error) {
+	report := Report{Remote: l.Name}
+	if err := p.run(ctx); err != nil {
+		return report, err
+	}
+	all, err := p.everything(ctx)
+	if err != nil {
+		return report, err
+	}
+	if err := l.failed(); err != nil {
+		return report, fmt.Errorf("%s: %w", l.Name, err)
+	}
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	work := make(chan known)
+	var errs []error
+	for range verifyAtOnce {
+		group.Go(func() {
+			for k := range work {
+				one, err := p.verifyOne(ctx, l, k)
+				mu.Lock()
+				report.add(one)
+				errs = append(errs, err)
+				done := int64(report.Objects)
+				mu.Unlock()
+				p.o.Progress.tell("verifying", done, int64(len(all)))
+			}
+		})
+	}
+	for _, k := range all {
+		if ctx.Err() != nil || l.failed() != nil {
+			break
+		}
+		work <- k
+	}
+	close(work)
+	group.Wait()
+	if err := errors.Join(append(errs, l.failed(), ctx.Err())...); err != nil {
+		return report, err
+	}
+	slices.Sort(report.Missing)
+	slices.Sort(report.Bad)
+	return report, p.misfits(ctx, l, all, &report)
+}
+
+func (r *Report) add(one Report) {
+	r.Objects += one.Objects
+	r.Bytes += one.Bytes
+	r.Missing, r.Bad = append(r.Missing, one.Missing...), append(r.Bad, one.Bad...)
+	r.Repaired += one.Repaired
+}
+
+// verifyOne reads one object back, and repairs it where it is missing or bad.
+func (p *pass) verifyOne(ctx context.Context, l *link, k known) (Report, error) {
+	name := p.sealer.Name(k.ref)
+	sealed, err := l.get(ctx, name)
+	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, errTooLong) {
+		return Report{}, err
+	}
+	r := Report{Objects: 1, Bytes: int64(len(sealed))}
+	absent := errors.Is(err, ErrNotFound)
+	if err == nil && p.good(k, sealed) {
+		return r, p.settled(ctx, l, k)
+	}
+	object, err := p.anywhere(ctx, l, k)
+	if err != nil {
+		return r, err
+	}
+	if object != nil {
+		if err := l.put(ctx, name, object); err != nil {
+			return r, err
+		}
+		r.Repaired = 1
+		return r, p.settled(ctx, l, k)
+	}
+	if absent {
+		r.Missing = []string{name}
+	} else {
+		r.Bad = []string{name}
+	}
+	return r, p.wait(ctx, fmt.Sprintf("verify/%s/%s", l.Name, name), waitNote{
+		Kind: map[bool]string{true: "missing", false: "bad"}[absent], Object: name, Device: k.ref.Writer, Number: k.ref.Number, Alarm: true,
+		What: fmt.Sprintf("%s %d of %s is %s on %s", k.ref.Kind, k.ref.Number, p.nameOf(k.ref.Writer), map[bool]string{true: "missing", false: "damaged"}[absent], l.Name),
+		Do:   "run 'locker verify' on the device that wrote it; it puts the good one again",
+	})
+}
+
+// settled takes back what was noted of an object that is well.
+func (p *pass) settled(ctx context.Context, l *link, k known) error {
+	keys := []string{fmt.Sprintf("verify/%s/%s", l.Name, p.sealer.Name(k.ref))}
+	if k.ref.Kind == "entry" {
+		keys = append(keys, fmt.Sprintf("lost/%s/%s/%d", l.Name, k.ref.Writer, k.ref.Number))
+	}
+	return p.clear(ctx, keys...)
+}
+
+// good says whether bytes are the object. What is sealed to others is compared with
+// the copy kept here.
+func (p *pass) good(k known, sealed []byte) bool {
+	if k.ref.Kind == "epoch" && k.ref.To != p.sealer.Device() {
+		if !k.held {
+			return true // sealed to the phrase, read when this device was restored
+		}
+		kept, err := p.kept(k.ref, "")
+		return err == nil && slices.Equal(kept, sealed)
+	}
+	o, v := p.open(k.ref, sealed)
+	return v == found && (k.id == "" || k.id == o.id) || v == newer
+}
+
+// anywhere returns the good bytes of an object, from here or from another remote, or
+// nil.
+func (p *pass) anywhere(ctx context.Context, l *link, k known) ([]byte, error) {
+	if k.held {
+		object, err := p.kept(k.ref, k.id)
+		if err == nil {
+			return object, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			p.log.Warn("a sealed object is damaged here", "err", err)
+		}
+	}
+	for _, other := range p.links {
+		if other == l {
+			continue
+		}
+		sealed, err := other.get(ctx, p.sealer.Name(k.ref))
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err == nil && k.ref.Kind != "epoch" && p.good(k, sealed) {
+			return sealed, nil
+		}
+	}
+	return nil, nil
+}
+
+// misfits counts the names on a remote that are no object of this locker that this
+// device knows of.
+func (p *pass) misfits(ctx context.Context, l *link, all []known, report *Report) error {
+	names, misfits, err := l.list(ctx)
+	if err != nil {
+		return err
+	}
+	for _, k := range all {
+		delete(names, p.sealer.Name(k.ref))
+	}
+	self := p.getSelf()
+	devices := p.everyone()
+	for _, device := range devices {
+		peer := p.peer(device)
+		mark, epoch := peer.Mark, peer.Epoch
+		if device == self.Device {
+			mark, epoch = self.Mark.N, maxEpochs
+		}
+		for number := range mark + 2*markLast {
+			delete(names, p.sealer.Name(Ref{Kind: "mark", Writer: device, Number: number}))
+		}
+		for number := uint64(1); number <= min(epoch+2, maxEpochs); number++ {
+			for _, to := range append(slices.Clone(devices), phrase) {
+				delete(names, p.sealer.Name(Ref{Kind: "epoch", Writer: device, Number: number, To: to}))
+			}
+		}
+		if peer.Looked != 0 && device != self.Device { // written since the pass began
+			for number := range uint64(4) {
+				delete(names, p.sealer.Name(Ref{Kind: "entry", Writer: device, Number: peer.Read.N + number}))
+			}
+		}
+	}
+	report.Misfits = misfits + len(names)
+	return nil
+}
+
+// maxEpochs bounds the names of epochs for others that are told from misfits.
+const maxEpochs = 64
