@@ -286,10 +286,11 @@ func (l *Locker) offers(ctx context.Context, p AppParams, a *answer) (any, error
 		return nil, err
 	}
 	for _, o := range m.Offers {
-		row := OfferInfo{App: m.ID, Offer: o.ID, Kind: o.Kind, Sentence: m.Sentence(o.ID), Requests: []RequestInfo{}}
-		if o.Price != nil {
-			row.Price = o.Price.Amount + " " + o.Price.Currency
+		sentence, err := m.Sentence(o.ID)
+		if err != nil {
+			return nil, err
 		}
+		row := OfferInfo{App: m.ID, Offer: o.ID, Kind: o.Kind, Price: o.Price.String(), Sentence: sentence, Requests: []RequestInfo{}}
 		for _, r := range m.Requests {
 			for _, id := range o.Requests {
 				if id == r.ID {

@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 
 	"github.com/locker-project/locker/crypto"
 	"github.com/locker-project/locker/daemon/gate"
+	"github.com/locker-project/locker/daemon/remote/fault"
 	"github.com/locker-project/locker/daemon/replica"
 	"github.com/locker-project/locker/daemon/store"
 	"github.com/locker-project/locker/manifests"
@@ -142,9 +144,14 @@ func releaseMemory(records int) {
 func classify(err error) *Error {
 	e := &Error{Code: CodeFailed, Message: err.Error()}
 	var cloned *replica.Cloned
+	var trouble *fault.Fault
 	switch {
 	case errors.As(err, &cloned):
 		e.Code, e.Next = CodeIntegrity, "see 'locker status'"
+	case errors.As(err, &trouble):
+		e.Message, e.Next = strings.Replace(e.Message, trouble.Error(), trouble.What, 1), trouble.Do
+	case errors.Is(err, manifests.ErrPayment):
+		e.Code, e.Next = CodeRefused, "choose another offer of 'locker offers', or none"
 	case errors.Is(err, replica.ErrNoLocker):
 		e.Next = "check the remote's place; 'locker sync' on another device fills it"
 	case errors.Is(err, replica.ErrWrongPhrase):

@@ -177,6 +177,9 @@ func (l *Locker) firstRemote(ctx context.Context, text string, empty bool) error
 		return err
 	}
 	if empty {
+		if err := prepare(spec); err != nil {
+			return err
+		}
 		if _, err := remote.Check(ctx, o); err != nil {
 			return errors.Join(notReady(spec, err), o.close())
 		}
@@ -185,6 +188,14 @@ func (l *Locker) firstRemote(ctx context.Context, text string, empty bool) error
 		}
 	}
 	return l.keepRemote(ctx, "main", o)
+}
+
+// prepare makes the folder of a remote that the owner adds.
+func prepare(s remote.Spec) error {
+	if s.Kind != remote.KindFolder {
+		return nil
+	}
+	return remote.PrepareFolder(s.Root)
 }
 
 // free checks that no locker is kept on a remote.
@@ -201,7 +212,11 @@ func free(ctx context.Context, r replica.Remote) error {
 }
 
 func notReady(spec remote.Spec, err error) error {
-	return failed("check the place, its credentials and the network, then try again", "the remote %s does not work: %v", spec, err)
+	e := asError(err)
+	if e.Next == "" {
+		e.Next = "check the place, its credentials and the network, then try again"
+	}
+	return failed(e.Next, "the remote %s does not work: %s", spec, e.Message)
 }
 
 // keepRemote stores the settings of a remote and hands it to the replica.
@@ -238,6 +253,9 @@ func (l *Locker) remoteAdd(ctx context.Context, p RemoteParams, _ *answer) (any,
 	}
 	o, err := l.openRemote(remoteSetting{Spec: spec, Added: time.Now().UTC()})
 	if err != nil {
+		return nil, err
+	}
+	if err := prepare(spec); err != nil {
 		return nil, err
 	}
 	if _, err := remote.Check(ctx, o); err != nil {
@@ -283,10 +301,12 @@ func (l *Locker) remoteCheck(ctx context.Context, p RemoteParams, a *answer) (an
 		return nil, failed("add one with 'locker remote add NAME SPEC'", "there is no remote")
 	}
 	var errs []string
+	var next string
 	for i, o := range list {
 		r, err := remote.Check(ctx, o)
 		if err != nil {
-			errs = append(errs, fmt.Sprintf("remote %s (%s): %v", names[i], o.Spec, err))
+			e := asError(notReady(o.Spec, err))
+			errs, next = append(errs, names[i]+": "+e.Message), e.Next
 			continue
 		}
 		row := RemoteCheck{Name: names[i], PutMS: r.Put.Milliseconds(), GetMS: r.Get.Milliseconds(), ListMS: r.List.Milliseconds(), DeleteMS: r.Delete.Milliseconds(), Warnings: r.Warnings}
@@ -295,7 +315,7 @@ func (l *Locker) remoteCheck(ctx context.Context, p RemoteParams, a *answer) (an
 		}
 	}
 	if errs != nil {
-		return nil, failed("check the place, its credentials and the network, then try again", "%s", strings.Join(errs, "\n"))
+		return nil, failed(next, "%s", strings.Join(errs, "\n"))
 	}
 	return nil, nil
 }
