@@ -54,6 +54,16 @@ type Spec struct {
 	// sensible length, at a bounded rate. nil drops it. It is called from one
 	// goroutine at a time.
 	Stderr func(line string)
+
+	only *layers // for tests: confined by these layers alone
+}
+
+// layers are what confines a process. A process of Start has all of them, or all
+// but namespaces; tests try each alone.
+type layers struct {
+	Namespaces, Landlock, Seccomp, Limits bool
+	// Environment is the closed environment, and that no open files are inherited.
+	Environment bool
 }
 
 // Limits bound what a process uses. A process at its limit is refused more or
