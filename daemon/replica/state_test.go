@@ -1,0 +1,244 @@
+package replica_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/locker-project/locker/daemon/replica"
+)
+
+// A memState is a State in memory: the per-field maximum over all lines. What it
+// holds is what a disk would hold: a crash loses nothing that returned nil.
+type memState struct {
+	mu     sync.Mutex
+	device string
+	now    func() time.Time
+	fields map[string]value // collection 0 id 0 field
+	log    [][]byte         // lines written here
+	notes  map[string][]byte
+	blobs  map[string][]byte
+	order  []string // of blobs stored here
+	clock  uint64
+}
+
+// A value is one field with its revision.
+type value struct {
+	rev  string // class, clock, device and hash, so that strings compare as revisions do
+	data string
+}
+
+var _ replica.State = (*memState)(nil)
+
+func newMemState(device string, now func() time.Time) *memState {
+	return &memState{device: device, now: now, fields: map[string]value{}, notes: map[string][]byte{}, blobs: map[string][]byte{}}
+}
+
+type line struct {
+	Collection string                     `json:"collection"`
+	ID         string                     `json:"id"`
+	Class      string                     `json:"class"`
+	Clock      string                     `json:"clock"`
+	Device     string                     `json:"device"`
+	Deleted    bool                       `json:"deleted,omitempty"`
+	Fields     map[string]json.RawMessage `json:"fields,omitempty"`
+}
+
+// write changes a record on this device.
+func (s *memState) write(collection, id string, fields map[string]json.RawMessage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clock = max(s.clock+1, uint64(s.now().UnixMilli())<<16)
+	l := line{Collection: collection, ID: id, Class: "owner", Clock: fmt.Sprintf("%016x", s.clock), Device: s.device, Deleted: fields == nil, Fields: fields}
+	b, err := json.Marshal(l)
+	if err != nil {
+		panic(err)
+	}
+	s.log = append(s.log, append(b, '\n'))
+	s.apply(l)
+}
+
+// put is write with one field.
+func (s *memState) put(id, v string) {
+	s.write("notes", id, map[string]json.RawMessage{"text": json.RawMessage(strconv.Quote(v))})
+}
+
+func (s *memState) apply(l line) (changed bool) {
+	set := func(field, data string) {
+		sum := sha256.Sum256([]byte(data))
+		v := value{l.Class + l.Clock + l.Device + hex.EncodeToString(sum[:8]), data}
+		key := l.Collection + "\x00" + l.ID + "\x00" + field
+		if old := s.fields[key]; cmp.Compare(v.rev, old.rev) > 0 {
+			s.fields[key] = v
+			changed = true
+		}
+	}
+	if l.Deleted {
+		set("", "deleted")
+	}
+	for field, data := range l.Fields {
+		set(field, string(data))
+	}
+	return changed
+}
+
+// hash is the same for equal states.
+func (s *memState) hash() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := sha256.New()
+	for _, key := range slices.Sorted(maps.Keys(s.fields)) {
+		fmt.Fprintf(h, "%q %q\n", key, s.fields[key])
+	}
+	return fmt.Sprintf("%d:%x", len(s.fields), h.Sum(nil)[:8])
+}
+
+func (s *memState) Cut(ctx context.Context, after []byte, max int) (lines, next []byte, urgent bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := 0
+	if after != nil {
+		if at, err = strconv.Atoi(string(after)); err != nil {
+			return nil, nil, false, err
+		}
+	}
+	for at < len(s.log) && (len(lines) == 0 || len(lines)+len(s.log[at]) <= max) {
+		lines = append(lines, s.log[at]...)
+		urgent = urgent || !bytes.HasPrefix(s.log[at], []byte(`{"collection":"_audit"`))
+		at++
+	}
+	return lines, []byte(strconv.Itoa(at)), urgent, ctx.Err()
+}
+
+type malformed struct{ error }
+
+func (malformed) Malformed() bool { return true }
+
+func (s *memState) Join(ctx context.Context, lines []byte, notes map[string][]byte) (changed int, ahead bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []line
+	for text := range bytes.Lines(lines) {
+		var l line
+		if err := json.Unmarshal(text, &l); err != nil || l.Collection == "" {
+			return 0, false, malformed{fmt.Errorf("line %q: %w", text, err)}
+		}
+		all = append(all, l)
+	}
+	for _, l := range all {
+		clock, err := strconv.ParseUint(l.Clock, 16, 64)
+		if err != nil {
+			return 0, false, malformed{err}
+		}
+		if int64(clock>>16) > s.now().Add(10*time.Minute).UnixMilli() {
+			ahead = true
+		} else {
+			s.clock = max(s.clock, clock)
+		}
+		if s.apply(l) {
+			changed++
+		}
+	}
+	s.setNotes(notes)
+	return changed, ahead, nil
+}
+
+func (s *memState) Note(ctx context.Context, key string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.notes[key]), ctx.Err()
+}
+
+func (s *memState) Notes(ctx context.Context, prefix string) iter.Seq2[string, []byte] {
+	s.mu.Lock()
+	all := maps.Clone(s.notes)
+	s.mu.Unlock()
+	return func(yield func(string, []byte) bool) {
+		for _, key := range slices.Sorted(maps.Keys(all)) {
+			if strings.HasPrefix(key, prefix) && !yield(key, all[key]) {
+				return
+			}
+		}
+	}
+}
+
+func (s *memState) SetNotes(ctx context.Context, notes map[string][]byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.setNotes(notes)
+	return nil
+}
+
+func (s *memState) setNotes(notes map[string][]byte) {
+	for key, v := range notes {
+		if v == nil {
+			delete(s.notes, key)
+		} else {
+			s.notes[key] = slices.Clone(v)
+		}
+	}
+}
+
+func (s *memState) addBlob(data []byte) (id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id = blobID(data)
+	s.blobs[id] = data
+	s.order = append(s.order, id)
+	return id
+}
+
+func blobID(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+func (s *memState) NewBlobs(ctx context.Context, after []byte) (ids []string, next []byte, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := 0
+	if after != nil {
+		if at, err = strconv.Atoi(string(after)); err != nil {
+			return nil, nil, err
+		}
+	}
+	return slices.Clone(s.order[at:]), []byte(strconv.Itoa(len(s.order))), nil
+}
+
+func (s *memState) OpenBlob(ctx context.Context, id string) (io.ReadCloser, int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	data, ok := s.blobs[id]
+	if !ok {
+		return nil, 0, fs.ErrNotExist
+	}
+	return io.NopCloser(bytes.NewReader(data)), int64(len(data)), nil
+}
+
+func (s *memState) PutBlobAs(ctx context.Context, id string, r io.Reader) error {
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	if blobID(data) != id {
+		return errors.New("the bytes are not the blob's")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blobs[id] = data
+	return nil
+}
