@@ -17,6 +17,7 @@ import (
 	"github.com/locker-project/locker/crypto"
 	"github.com/locker-project/locker/daemon/remote"
 	"github.com/locker-project/locker/daemon/replica"
+	"github.com/locker-project/locker/plugins"
 	"github.com/locker-project/locker/plugins/host"
 )
 
@@ -93,12 +94,26 @@ func (r *remotes) get(name string) (names []string, list []*openRemote, err erro
 	return names, list, nil
 }
 
+// closePatience is how long the processes of remotes may take to end. One that
+// takes longer ends with this process.
+const closePatience = 500 * time.Millisecond
+
 func (r *remotes) close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var errs []error
+	closed := make(chan error, len(r.list))
 	for _, o := range r.list {
-		errs = append(errs, o.close())
+		go func() { closed <- o.close() }()
+	}
+	var errs []error
+	late := time.After(closePatience)
+	for range r.list {
+		select {
+		case err := <-closed:
+			errs = append(errs, err)
+		case <-late:
+			return errors.Join(errs...)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -111,7 +126,7 @@ func (l *Locker) openRemote(s remoteSetting) (*openRemote, error) {
 		o.Remote = folder
 		return o, err
 	}
-	plugin := remote.Plugin(func(ctx context.Context) (remote.Client, func(), error) {
+	plugin := remote.Plugin(func(ctx context.Context) (remote.Client[plugins.RemoteObject], func(), error) {
 		return l.startRclone(ctx, s.Spec)
 	}, remoteIdle)
 	o.Remote, o.close = plugin, plugin.Close
@@ -134,7 +149,7 @@ func (b broken) List(context.Context, string) iter.Seq2[replica.ObjectInfo, erro
 func (b broken) Delete(context.Context, ...string) error { return b.why }
 
 // startRclone starts the process that talks to a cloud, and has it connect.
-func (l *Locker) startRclone(ctx context.Context, s remote.Spec) (remote.Client, func(), error) {
+func (l *Locker) startRclone(ctx context.Context, s remote.Spec) (remote.Client[plugins.RemoteObject], func(), error) {
 	spec, err := l.programSpec("locker-rclone", "rclone")
 	if err != nil {
 		return nil, nil, err
@@ -146,7 +161,7 @@ func (l *Locker) startRclone(ctx context.Context, s remote.Spec) (remote.Client,
 		return nil, nil, err
 	}
 	client := p.Remote()
-	if err := client.Open(ctx, s.Config()); err != nil {
+	if err := client.Open(ctx, plugins.RemoteConfig(s.Config())); err != nil {
 		p.Kill()
 		return nil, nil, err
 	}
@@ -157,7 +172,8 @@ func (l *Locker) startRclone(ctx context.Context, s remote.Spec) (remote.Client,
 func parseRemote(text string) (remote.Spec, error) {
 	s, err := remote.ParseSpec(text, remote.RcloneConfig)
 	if err != nil {
-		return s, usage("write dir:PATH, or rclone: and a remote of rclone as in rclone:mycloud:locker", "%v", err)
+		e := asError(err)
+		return s, usage(e.Next, "%s", e.Message)
 	}
 	return s, nil
 }
@@ -177,7 +193,7 @@ func (l *Locker) firstRemote(ctx context.Context, text string, empty bool) error
 		return err
 	}
 	if empty {
-		if err := prepare(spec); err != nil {
+		if err := spec.Prepare(); err != nil {
 			return err
 		}
 		if _, err := remote.Check(ctx, o); err != nil {
@@ -188,14 +204,6 @@ func (l *Locker) firstRemote(ctx context.Context, text string, empty bool) error
 		}
 	}
 	return l.keepRemote(ctx, "main", o)
-}
-
-// prepare makes the folder of a remote that the owner adds.
-func prepare(s remote.Spec) error {
-	if s.Kind != remote.KindFolder {
-		return nil
-	}
-	return remote.PrepareFolder(s.Root)
 }
 
 // free checks that no locker is kept on a remote.
@@ -255,7 +263,7 @@ func (l *Locker) remoteAdd(ctx context.Context, p RemoteParams, _ *answer) (any,
 	if err != nil {
 		return nil, err
 	}
-	if err := prepare(spec); err != nil {
+	if err := spec.Prepare(); err != nil {
 		return nil, err
 	}
 	if _, err := remote.Check(ctx, o); err != nil {

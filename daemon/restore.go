@@ -252,7 +252,7 @@ func rejoin(ctx context.Context, home Home, s SetUp, device deviceFile, keys *cr
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	if _, err := l.replica.Rejoin(ctx, s.progress); err != nil {
+	if _, err := l.replica.Restore(ctx, s.progress); err != nil {
 		return nil, err
 	}
 	if err := l.store.SetNotes(ctx, map[string][]byte{clonedNote: nil}); err != nil {

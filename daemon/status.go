@@ -69,6 +69,9 @@ func (l *Locker) remoteRows(s replica.Status) []RemoteInfo {
 		for _, r := range s.Remotes {
 			if r.Name == name {
 				row.Unsent, row.LastSync, row.Problem = r.Unsent, r.LastSync, r.Problem
+				if s.Waiting { // what is not sealed yet makes one object more at least
+					row.Unsent++
+				}
 			}
 		}
 		rows = append(rows, row)
