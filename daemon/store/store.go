@@ -10,16 +10,27 @@
 // have seen the same lines, in any order, have the same [Store.StateHash];
 // everything on disk but file names and sizes is encrypted (see package encfs
 // for what that does and does not give).
+//
+// The state is, for each record and each of its fields, time and source, the
+// greatest value seen by (class: owner over source; clock; device; hash of the
+// value). A record is what is newer than its tombstone, and is there if any of that
+// can be seen: null removes a field, and the values of an import that was undone
+// are hidden.
 package store
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
-	"iter"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/locker-project/locker/plugins/locker"
 )
@@ -52,7 +63,7 @@ type Options struct {
 	// writes on their way; 0 is 16 MiB each. A phone takes 4 to 8 MiB.
 	Cache, MemTable int64
 	// Validate judges a record as it would be after a write, except in system
-	// collections; nil accepts all.
+	// collections; nil accepts all. It may be called concurrently.
 	Validate func(locker.Record) error
 }
 
@@ -68,10 +79,11 @@ const (
 // An Author is on whose behalf a View reads and writes.
 type Author struct {
 	Class Class
-	// Source is what the author's records come from. A record that names a source
-	// of its own must name this one or one below it ("transactions/CH93…").
+	// Source is what the author's records come from. A record may name a source below
+	// it ("transactions/CH93…"); where Source is empty, any.
 	Source string
-	// Import is the import that the records belong to; empty for none.
+	// Import is the import that the records belong to; empty for none. What a record
+	// itself says of its import does not count.
 	Import string
 	// System may reach the collections whose names begin with "_".
 	System bool
@@ -82,91 +94,143 @@ type Author struct {
 type Counts struct{ New, Same, Changed int }
 
 // A Store is one device's data. Its methods may be called concurrently.
-type Store struct{}
+type Store struct {
+	db       *pebble.DB
+	fs       vfs.FS // encrypting
+	dir      string
+	disk     *disk
+	device   uint32
+	blobKey  []byte
+	now      func() time.Time
+	log      *slog.Logger
+	validate func(locker.Record) error
+	names    *names
+	changed  chan struct{}
 
-// Open opens the store in a folder, and makes one where there is none. The error
-// is [ErrWrongKey] when the folder holds a store of another key or foreign files.
-func Open(dir string, o Options) (*Store, error) { return nil, errors.ErrUnsupported }
+	// One writer at a time holds mu, which guards what follows.
+	mu      sync.Mutex
+	meta    meta
+	jobs    map[uint32]uint64 // imports whose records have to move: their old marks
+	imports map[uint32]importNote
 
-// Close waits for reads and writes to end and closes the store.
-func (s *Store) Close() error { return errors.ErrUnsupported }
+	// Readers take viewing for reading while they take marks and a snapshot that
+	// belong together; a writer that changes marks, for writing.
+	viewing sync.RWMutex
+	marks   atomic.Pointer[marks]
+	shown   atomic.Pointer[shown]
 
-// View is the store as an author may see it: all collections, but those whose
-// names begin with "_" only for a System author. Put is Write.
-func (s *Store) View(a Author) locker.View { return nil }
-
-// Write writes records, all or none, and only what differs. They are durable
-// when it returns nil.
-func (s *Store) Write(ctx context.Context, a Author, records ...locker.Record) (Counts, error) {
-	return Counts{}, errors.ErrUnsupported
+	closing chan struct{}
+	users   sync.WaitGroup
+	gate    sync.RWMutex // held for reading while users is added to
+	closed  bool
 }
 
-// Compare returns what Write would.
-func (s *Store) Compare(ctx context.Context, a Author, records ...locker.Record) (Counts, error) {
-	return Counts{}, errors.ErrUnsupported
+// shown is what of meta can be read without the writer's lock.
+type shown struct {
+	hash   string
+	counts map[string]int64
 }
 
-// Delete puts tombstones on records and returns how many were there.
-func (s *Store) Delete(ctx context.Context, a Author, collection string, ids ...string) (int, error) {
-	return 0, errors.ErrUnsupported
+// use begins a call; the caller calls done at its end.
+func (s *Store) use(ctx context.Context) (done func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	s.users.Add(1)
+	return s.users.Done, nil
 }
 
-// Undo takes an import back.
-func (s *Store) Undo(ctx context.Context, importID string) (removed, restored int, err error) {
-	return 0, 0, errors.ErrUnsupported
+// write begins a call that writes: it takes the writer's lock, and finishes what a
+// write before it may have left.
+func (s *Store) write(ctx context.Context) (done func(), err error) {
+	release, err := s.use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	done = func() {
+		s.mu.Unlock()
+		release()
+	}
+	if _, _, err := s.settle(); err != nil {
+		done()
+		return nil, err
+	}
+	return done, nil
 }
 
-// Collections returns how many records each collection has.
-func (s *Store) Collections() (map[string]int64, error) { return nil, errors.ErrUnsupported }
-
-// StateHash is a hash over all live records outside system collections.
-func (s *Store) StateHash() string { return "" }
-
-// Changed is signalled after writes on this device that should reach others soon.
-func (s *Store) Changed() <-chan struct{} { return nil }
-
-// PutBlob stores the bytes of r and returns their id and how many there are.
-func (s *Store) PutBlob(ctx context.Context, r io.Reader) (id string, size int64, err error) {
-	return "", 0, errors.ErrUnsupported
+// Close ends sequences that are being read, waits for writes, and closes the store.
+func (s *Store) Close() error {
+	s.gate.Lock()
+	if s.closed {
+		s.gate.Unlock()
+		return nil
+	}
+	s.closed = true
+	close(s.closing)
+	s.gate.Unlock()
+	s.users.Wait()
+	return errors.Join(s.db.Close(), s.disk.close())
 }
 
-// OpenBlob returns a blob and its size, or an error that is fs.ErrNotExist. The
-// reader is an io.Seeker and an io.ReaderAt too.
-func (s *Store) OpenBlob(ctx context.Context, id string) (io.ReadCloser, int64, error) {
-	return nil, 0, errors.ErrUnsupported
+// publish makes meta readable without the writer's lock. While records wait to be
+// moved, hash and counts stay as they were.
+func (s *Store) publish() {
+	if len(s.jobs) > 0 && s.shown.Load() != nil {
+		return
+	}
+	p := &shown{counts: map[string]int64{}}
+	var b []byte
+	for _, limb := range s.meta.hash {
+		b = binary.BigEndian.AppendUint64(b, limb)
+	}
+	p.hash = hex.EncodeToString(b)
+	for name, n := range s.meta.counts {
+		if text := s.names.text(name); n != 0 && !isSystem(text) {
+			p.counts[text] = n
+		}
+	}
+	s.shown.Store(p)
 }
 
-// PutBlobAs stores a blob that came from elsewhere, after checking its id.
-func (s *Store) PutBlobAs(ctx context.Context, id string, r io.Reader) error {
-	return errors.ErrUnsupported
+// Collections returns how many records each collection has, without those whose
+// names begin with "_".
+func (s *Store) Collections() (map[string]int64, error) {
+	done, err := s.use(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	out := map[string]int64{}
+	for name, n := range s.shown.Load().counts {
+		out[name] = n
+	}
+	return out, nil
 }
 
-// NewBlobs returns the ids of blobs that were stored here after a position.
-func (s *Store) NewBlobs(ctx context.Context, after []byte) (ids []string, next []byte, err error) {
-	return nil, nil, errors.ErrUnsupported
+// StateHash is 64 hex digits that are equal on all stores with the same live
+// records outside system collections: their collections, ids, times, sources and
+// fields. It is a checksum between devices that trust each other (see sum).
+func (s *Store) StateHash() string { return s.shown.Load().hash }
+
+// Changed is signalled after writes on this device that other devices should have
+// soon: not after those of the audit log and of collections that apps declare.
+// Several writes may give one signal.
+func (s *Store) Changed() <-chan struct{} { return s.changed }
+
+// broken notes an error in a call that cannot return one.
+func (s *Store) broken(what string, err error) {
+	s.log.Error("store: "+what, "error", err)
 }
 
-// Cut returns what was written here after a position, as change lines.
-func (s *Store) Cut(ctx context.Context, after []byte, max int) (lines, next []byte, urgent bool, err error) {
-	return nil, nil, false, errors.ErrUnsupported
-}
+var _ io.Closer = (*Store)(nil)
 
-// Join merges change lines and stores notes, in one durable write.
-func (s *Store) Join(ctx context.Context, lines []byte, notes map[string][]byte) (changed int, ahead bool, err error) {
-	return 0, false, errors.ErrUnsupported
-}
-
-// Note returns one note, or nil.
-func (s *Store) Note(ctx context.Context, key string) ([]byte, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Notes yields the notes whose keys begin with prefix, in order.
-func (s *Store) Notes(ctx context.Context, prefix string) iter.Seq2[string, []byte] {
-	return func(func(string, []byte) bool) {}
-}
-
-// SetNotes stores notes, all or none, and deletes those that are nil.
-func (s *Store) SetNotes(ctx context.Context, notes map[string][]byte) error {
-	return errors.ErrUnsupported
+// fail names a record in an error.
+func fail(collection, id string, err error) error {
+	return fmt.Errorf("record %s %s: %w", collection, id, err)
 }

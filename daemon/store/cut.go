@@ -1,0 +1,207 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Cut returns what was written on this device after a position, as change lines of
+// about max bytes in all (one record is never cut), and the position after them. No
+// lines: there is nothing new. What it returns may hold again what an earlier call
+// returned, which does no harm: lines are joined.
+//
+// urgent is false when the lines hold nothing but what is never sent for its own
+// sake (see [Store.Changed]).
+//
+// A position remembers the device that it was made for. Handed to a store that has
+// another device now (a clone that became a new device), it returns what was
+// written here under either, with the revisions that it has.
+func (s *Store) Cut(ctx context.Context, after []byte, max int) (lines, next []byte, urgent bool, err error) {
+	pos, err := decodePosition(after)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	done, err := s.use(ctx)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	defer done()
+	s.mu.Lock()
+	snap := s.db.NewSnapshot()
+	rev, clock := s.meta.rev, s.meta.clock
+	s.mu.Unlock()
+	defer snap.Close()
+	c := &cutter{s: s, db: snap, pos: pos, max: max, own: []uint32{s.device}}
+	if was, ok := s.names.find(pos.device); ok && was != 0 && was != s.device {
+		c.own = append(c.own, was)
+	}
+	if err := c.run(ctx, rev, clock); err != nil {
+		return nil, nil, false, err
+	}
+	return c.lines, c.pos.encode(), c.urgent, nil
+}
+
+// A cutter gathers lines.
+type cutter struct {
+	s      *Store
+	db     pebble.Reader
+	pos    position
+	max    int
+	own    []uint32 // devices whose values are handed out
+	lines  []byte
+	urgent bool
+	row    row
+	last   []stamp
+}
+
+// run makes passes until there are lines enough or nothing new.
+func (c *cutter) run(ctx context.Context, rev, clock uint64) error {
+	if c.pos.device == "" {
+		c.pos.device = c.s.names.text(c.s.device)
+	}
+	for {
+		if c.pos.goal == 0 {
+			if c.pos.rev >= rev {
+				return nil
+			}
+			c.begin(rev, clock)
+		}
+		full, err := c.pass(ctx)
+		if err != nil || full {
+			return err
+		}
+		c.pos = position{rev: c.pos.goal, clock: c.pos.goalClock, device: c.s.names.text(c.s.device)}
+		if len(c.lines) > 0 {
+			return nil
+		}
+	}
+}
+
+// sweepShare decides how a pass reads: a record on its own costs about this many
+// times what one in passing does.
+const sweepShare = 16
+
+// begin sets the goal of a new pass. Where a large part of all records has changed,
+// it sweeps over all of them, in the order in which they lie.
+func (c *cutter) begin(rev, clock uint64) {
+	c.pos.goal, c.pos.goalClock = rev, clock
+	total := int64(0)
+	c.s.mu.Lock()
+	for _, n := range c.s.meta.counts {
+		total += n
+	}
+	c.s.mu.Unlock()
+	if pending := rev - c.pos.rev; pending > 1000 && pending*sweepShare > uint64(total) {
+		c.pos.cursor = []byte{spaceRecords}
+	}
+}
+
+// pass goes on with a pass and reports whether it stopped because there are enough
+// lines.
+func (c *cutter) pass(ctx context.Context) (full bool, err error) {
+	if len(c.pos.cursor) > 0 {
+		err = c.sweep(ctx)
+	} else {
+		err = c.follow(ctx)
+	}
+	if err == errStop {
+		return true, nil
+	}
+	return false, err
+}
+
+// follow reads the change log. Records that changed after the goal was set come at
+// the end of the log, and in the next pass.
+func (c *cutter) follow(ctx context.Context) error {
+	n := 0
+	return scanRange(c.db, changeKey(c.pos.rev+1), changeKey(c.pos.goal+1), func(key, val []byte) error {
+		if n++; n%256 == 0 {
+			if err := c.s.going(ctx); err != nil {
+				return err
+			}
+		}
+		if len(c.lines) >= c.max {
+			return errStop
+		}
+		ref, err := changeRef(val)
+		if err != nil {
+			return err
+		}
+		stored, err := c.s.read(c.db, ref.collection, ref.id)
+		if err != nil {
+			return err
+		}
+		if err := c.row.read(stored); err != nil {
+			return fail(c.s.names.text(ref.collection), ref.id, err)
+		}
+		c.add(ref.collection, []byte(ref.id))
+		c.pos.rev = decodeRev(key)
+		return nil
+	})
+}
+
+// sweep reads all records from the cursor on. What changes behind the cursor
+// meanwhile has a rev above the goal, and comes in the next pass.
+func (c *cutter) sweep(ctx context.Context) error {
+	n, since := 0, c.pos.rev
+	return scanRange(c.db, c.pos.cursor, []byte{spaceRecords + 1}, func(key, val []byte) error {
+		if n++; n%256 == 0 {
+			if err := c.s.going(ctx); err != nil {
+				return err
+			}
+		}
+		if len(c.lines) >= c.max {
+			c.pos.cursor = bytes.Clone(key)
+			return errStop
+		}
+		collection, _, id, err := splitRecordKey(key)
+		if err != nil {
+			return err
+		}
+		if err := c.row.read(val); err != nil {
+			return fail(c.s.names.text(collection), string(id), err)
+		}
+		if c.row.rev > since {
+			c.add(collection, id)
+		}
+		return nil
+	})
+}
+
+// add appends what this device wrote of the row after the position's clock: a line
+// for each revision.
+func (c *cutter) add(collection uint32, id []byte) {
+	r := &c.row
+	c.last = c.last[:0]
+	name := ""
+	for i, at := range r.stamps {
+		if !slices.Contains(c.own, at.device) || at.clock <= c.pos.clock || slices.Contains(c.last, at) {
+			continue
+		}
+		c.last = append(c.last, at)
+		if name == "" {
+			name = c.s.names.text(collection)
+		}
+		before := len(c.lines)
+		if r.tomb == i+1 {
+			c.lines = appendTomb(c.lines, name, id, at, c.s.names)
+		}
+		if r.tomb != i+1 || r.uses(i) {
+			c.lines = r.appendLine(c.lines, name, id, at, c.s.names)
+		}
+		if len(c.lines) > before && !isQuiet(name) {
+			c.urgent = true
+		}
+	}
+}
+
+// uses says whether a value has the revision of that index.
+func (r *row) uses(stamp int) bool {
+	if len(r.index) == 0 {
+		return stamp == 0 && len(r.shape.names) > 0
+	}
+	return slices.Contains(r.index, stamp)
+}

@@ -1,0 +1,269 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// A line is a change line: values of one record, all with one revision.
+//
+//	{"collection","id","time"?,"source"?,"import"?,"class","clock","device","deleted"?,"fields"?}
+type line struct {
+	collection, id  []byte
+	imp, device     []byte
+	time, source    []byte
+	class           Class
+	clock           uint64
+	deleted         bool
+	fields          []byte
+	hasRef, hasBlob bool
+}
+
+var errLine = errors.New("not a change line")
+
+// parse takes a line apart. Its slices lie within b, where b allows it.
+func (l *line) parse(b []byte) error {
+	*l = line{}
+	if !utf8.Valid(b) {
+		return errors.New("not valid UTF-8")
+	}
+	var hasClass, hasClock bool
+	s := scanner{b: b}
+	err := s.object(false, func(name, val []byte) (err error) {
+		switch string(name) {
+		case "collection":
+			l.hasRef = true
+			l.collection, err = text(val)
+		case "blob":
+			l.hasBlob = true
+		case "id":
+			l.id, err = text(val)
+		case "time":
+			l.time, err = text(val)
+		case "source":
+			l.source, err = text(val)
+		case "import":
+			l.imp, err = text(val)
+		case "device":
+			l.device, err = text(val)
+		case "class":
+			hasClass = true
+			l.class, err = classOf(val)
+		case "clock":
+			hasClock = true
+			l.clock, err = clockOf(val)
+		case "deleted":
+			l.deleted = string(val) == "true"
+		case "fields":
+			l.fields = val
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if s.space(); s.pos != len(b) {
+		return errSyntax
+	}
+	if !l.hasRef {
+		return nil
+	}
+	return l.check(hasClass && hasClock)
+}
+
+func (l *line) check(complete bool) error {
+	if !complete || len(l.device) == 0 || len(l.device) > maxName {
+		return fmt.Errorf("%w: class, clock and device are needed", errLine)
+	}
+	if err := checkRef(string(l.collection), string(l.id)); err != nil {
+		return err
+	}
+	if len(l.source) > maxName || len(l.imp) > maxName {
+		return fmt.Errorf("%w: source or import longer than %d bytes", errLine, maxName)
+	}
+	if l.clock > maxClock {
+		return fmt.Errorf("%w: clock out of range", errLine)
+	}
+	return nil
+}
+
+// text unquotes a JSON string.
+func text(val []byte) ([]byte, error) {
+	if len(val) < 2 || val[0] != '"' {
+		return nil, fmt.Errorf("%w: text expected", errLine)
+	}
+	for _, c := range val {
+		if c == '\\' {
+			return []byte(unquote(val)), nil
+		}
+	}
+	return val[1 : len(val)-1], nil
+}
+
+func classOf(val []byte) (Class, error) {
+	switch string(val) {
+	case `"owner"`:
+		return Owner, nil
+	case `"source"`:
+		return Source, nil
+	}
+	return 0, fmt.Errorf("%w: unknown class", errLine)
+}
+
+func clockOf(val []byte) (uint64, error) {
+	if len(val) != 18 || val[0] != '"' {
+		return 0, fmt.Errorf("%w: a clock has 16 hex digits", errLine)
+	}
+	n := uint64(0)
+	for _, c := range val[1:17] {
+		switch {
+		case '0' <= c && c <= '9':
+			n = n<<4 | uint64(c-'0')
+		case 'a' <= c && c <= 'f':
+			n = n<<4 | uint64(c-'a'+10)
+		default:
+			return 0, fmt.Errorf("%w: a clock has 16 hex digits", errLine)
+		}
+	}
+	return n, nil
+}
+
+// values calls put with each value of the line.
+func (l *line) values(at stamp, put func(value)) error {
+	if len(l.time) > 0 {
+		t, err := time.Parse(time.RFC3339Nano, string(l.time))
+		if y := t.UTC().Year(); err != nil || y < 1 || y > 9998 {
+			return fmt.Errorf("%w: time %.40q", errLine, l.time)
+		}
+		put(value{name: timeName, at: at, data: timeData(t)})
+	}
+	if len(l.source) > 0 {
+		put(value{name: sourceName, at: at, data: l.source})
+	}
+	if len(l.fields) == 0 {
+		return nil
+	}
+	s := scanner{b: l.fields}
+	return s.object(false, func(name, val []byte) error {
+		put(value{name: string(name), at: at, data: val})
+		return nil
+	})
+}
+
+// timeText is a stored time as it stands in lines and records: RFC 3339.
+func timeText(data []byte) string { return timeOf(data).Format(time.RFC3339Nano) }
+
+// appendLine appends the change line of the values of a record that have a
+// revision; only picks them.
+func (r *row) appendLine(b []byte, collection string, id []byte, at stamp, names *names) []byte {
+	b = append(b, `{"collection":`...)
+	b = quote(b, collection)
+	b = append(b, `,"id":`...)
+	b = quote(b, string(id))
+	n := len(r.shape.names)
+	for i := n - 1; i >= 0 && r.shape.names[i] >= "\xff"; i-- {
+		if r.shape.names[i] == timeName && r.stamp(i) == at {
+			b = append(b, `,"time":"`...)
+			b = timeOf(r.value(i)).AppendFormat(b, time.RFC3339Nano)
+			b = append(b, '"')
+		}
+	}
+	if n > 0 && r.shape.names[n-1] == sourceName && r.stamp(n-1) == at {
+		b = append(b, `,"source":`...)
+		b = quote(b, string(r.value(n-1)))
+	}
+	b = at.appendTo(b, names)
+	start := len(b)
+	b = append(b, `,"fields":{`...)
+	open := len(b)
+	for i, name := range r.shape.names {
+		if name >= "\xff" || r.stamp(i) != at {
+			continue
+		}
+		if len(b) > open {
+			b = append(b, ',')
+		}
+		b = append(append(quote(b, name), ':'), r.value(i)...)
+	}
+	if len(b) == open {
+		b = b[:start]
+	} else {
+		b = append(b, '}')
+	}
+	return append(b, '}', '\n')
+}
+
+// appendTomb appends the change line of a tombstone.
+func appendTomb(b []byte, collection string, id []byte, at stamp, names *names) []byte {
+	b = append(b, `{"collection":`...)
+	b = quote(b, collection)
+	b = append(b, `,"id":`...)
+	b = quote(b, string(id))
+	b = at.appendTo(b, names)
+	return append(b, `,"deleted":true}`+"\n"...)
+}
+
+// appendTo appends what a line says of a revision.
+func (s stamp) appendTo(b []byte, names *names) []byte {
+	if s.imp != 0 {
+		b = append(b, `,"import":`...)
+		b = quote(b, names.text(s.imp))
+	}
+	if s.class == Owner {
+		b = append(b, `,"class":"owner","clock":"`...)
+	} else {
+		b = append(b, `,"class":"source","clock":"`...)
+	}
+	var digits [16]byte
+	hexClock := strconv.AppendUint(digits[:0], s.clock, 16)
+	for range 16 - len(hexClock) {
+		b = append(b, '0')
+	}
+	b = append(b, hexClock...)
+	b = append(b, `","device":`...)
+	b = quote(b, names.text(s.device))
+	return b
+}
+
+// A position in what this device writes, as Cut hands it out: everything up to rev
+// was handed out, everything of this device with a clock up to clock too. Until a
+// pass over the changes ends, goal and goalClock are where the store was at its
+// beginning: at goal, goalClock becomes clock. A pass that reads all records, because
+// most have changed, has a cursor instead of a rev that grows. device is who wrote;
+// another than this one was this device once (see Cut).
+type position struct {
+	rev, clock      uint64
+	goal, goalClock uint64
+	cursor          []byte
+	device          string
+}
+
+func (p position) encode() []byte {
+	b := []byte{1}
+	for _, n := range []uint64{p.rev, p.clock, p.goal, p.goalClock} {
+		b = binary.AppendUvarint(b, n)
+	}
+	b = binary.AppendUvarint(b, uint64(len(p.device)))
+	b = append(b, p.device...)
+	return append(b, p.cursor...)
+}
+
+func decodePosition(b []byte) (p position, err error) {
+	if len(b) == 0 {
+		return p, nil
+	}
+	if b[0] != 1 {
+		return p, errors.New("damaged position")
+	}
+	d := decoder{b: b[1:]}
+	p.rev, p.clock, p.goal, p.goalClock = d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint()
+	p.device = string(d.bytes(d.uvarint()))
+	if p.cursor = d.b; d.bad {
+		return p, errors.New("damaged position")
+	}
+	return p, nil
+}

@@ -1,0 +1,303 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// A txn gathers changes of records and writes them, with everything that depends
+// on them, in one batch. There is one at a time: the writer's lock is held from
+// begin to the end of commit. A txn that is not committed leaves no trace.
+type txn struct {
+	s       *Store
+	batch   *pebble.Batch
+	meta    meta
+	marks   marks // as they will be
+	old     marks // as records with a rev up to meta.jobRev stand
+	entries map[string]*entry
+	order   []*entry
+	imports map[uint32]importNote
+	jobs    map[uint32]uint64
+	settled bool // the jobs are done with this txn
+
+	born, died int  // records that came to be live, and ceased to
+	urgent     bool // written on this device, and others should know soon
+	key, val   []byte
+	scratch    []byte
+}
+
+// An entry is a record in a txn.
+type entry struct {
+	collection uint32
+	id         string
+	rec        record
+	known      bool   // the store has it
+	place      []byte // where the store has it
+	live       bool   // it was live
+	hash       [32]byte
+	changed    bool
+}
+
+func (s *Store) begin() *txn {
+	t := &txn{
+		s: s, batch: s.db.NewBatch(), meta: s.meta.clone(), marks: *s.marks.Load(), old: *s.marks.Load(),
+		entries: map[string]*entry{}, imports: map[uint32]importNote{}, jobs: map[uint32]uint64{},
+	}
+	if len(s.jobs) > 0 {
+		t.old = s.oldMarks()
+	}
+	return t
+}
+
+// load returns a record, which may be one that is not there yet.
+func (t *txn) load(collection uint32, id string) (*entry, error) {
+	t.key = idKey(t.key[:0], collection, id)
+	if e, ok := t.entries[string(t.key)]; ok {
+		return e, nil
+	}
+	e := &entry{collection: collection, id: id}
+	if err := t.read(e); err != nil {
+		return nil, err
+	}
+	t.entries[string(t.key)] = e
+	return e, nil
+}
+
+// read fills an entry from the store; t.key is the record's key among ids.
+func (t *txn) read(e *entry) error {
+	place, err := get(t.s.db, t.key)
+	if err != nil || place == nil {
+		return err
+	}
+	t.val = recordKey(t.val[:0], e.collection, place, e.id)
+	val, closer, err := t.s.db.Get(t.val)
+	if err != nil {
+		return fmt.Errorf("record %s %s is in the index but cannot be read: %w", t.s.names.text(e.collection), e.id, err)
+	}
+	var r row
+	err = r.read(val)
+	if err == nil {
+		e.rec = r.record()
+	}
+	if closed := closer.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return fmt.Errorf("record %s %s: %w", t.s.names.text(e.collection), e.id, err)
+	}
+	e.known, e.place = true, place
+	if e.live = place[0] != placeDead; e.live {
+		m := t.s.marksOf(e.rec.rev, t.old)
+		e.hash, t.scratch = e.rec.hash(t.s.names.text(e.collection), e.id, m, t.scratch)
+	}
+	return nil
+}
+
+// marksOf are the marks by which a record of that rev stands.
+func (s *Store) marksOf(rev uint64, old marks) marks {
+	if rev <= s.meta.jobRev {
+		return old
+	}
+	return *s.marks.Load()
+}
+
+// touch notes that a record has changed.
+func (t *txn) touch(e *entry) {
+	if !e.changed {
+		e.changed = true
+		t.order = append(t.order, e)
+	}
+}
+
+// put joins a value into a record and reports whether that changed it.
+func (t *txn) put(e *entry, v value) bool {
+	if !e.rec.join(v, t.s.names) {
+		return false
+	}
+	t.touch(e)
+	t.note(v.at)
+	return true
+}
+
+// note keeps what undo needs to know of an import.
+func (t *txn) note(at stamp) {
+	if at.imp == 0 {
+		return
+	}
+	n, ok := t.imports[at.imp]
+	if !ok {
+		if n, ok = t.s.imports[at.imp]; !ok {
+			n.first = t.meta.rev + 1
+		}
+	} else if n.clock >= at.clock {
+		return
+	}
+	n.clock = max(n.clock, at.clock)
+	t.imports[at.imp] = n
+}
+
+// commit writes what changed. When it returns nil it is durable.
+func (t *txn) commit() error {
+	defer t.batch.Close()
+	if len(t.order) == 0 && t.batch.Empty() {
+		return nil
+	}
+	if err := t.mark(); err != nil {
+		return err
+	}
+	for _, e := range t.order {
+		if err := t.place(e); err != nil {
+			return err
+		}
+	}
+	for imp, n := range t.imports {
+		val := binary.BigEndian.AppendUint64(nil, n.first)
+		if err := t.batch.Set(nameKey(spaceFirst, imp), binary.BigEndian.AppendUint64(val, n.clock), nil); err != nil {
+			return err
+		}
+	}
+	saved, err := t.s.names.unsaved(func(key, val []byte) error { return t.batch.Set(key, val, nil) })
+	if err != nil {
+		return err
+	}
+	if err := t.batch.Set(metaKey, t.meta.encode(), nil); err != nil {
+		return err
+	}
+	if err := t.s.room(int64(t.batch.Len())); err != nil {
+		return err
+	}
+	return t.apply(saved)
+}
+
+// apply commits the batch and makes its outcome the store's state.
+func (t *txn) apply(saved int) error {
+	s := t.s
+	marked := len(t.jobs) > 0
+	if marked {
+		s.viewing.Lock()
+		defer s.viewing.Unlock()
+	}
+	if err := t.batch.Commit(pebble.Sync); err != nil {
+		return fmt.Errorf("write to the store: %w", err)
+	}
+	s.names.saved = saved
+	s.meta = t.meta
+	maps.Copy(s.imports, t.imports)
+	if marked {
+		s.jobs = t.jobs
+		s.marks.Store(&t.marks)
+	}
+	if t.settled {
+		s.jobs = map[uint32]uint64{}
+	}
+	s.publish()
+	if t.urgent {
+		select {
+		case s.changed <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// mark finds the imports whose marks change with this txn, and leaves jobs to move
+// the records that this concerns.
+func (t *txn) mark() error {
+	name, ok := t.s.names.find(importsCollection)
+	if !ok {
+		return nil
+	}
+	for _, e := range t.order {
+		if e.collection != name {
+			continue
+		}
+		imp := t.s.names.number(e.id)
+		if clock := e.rec.markOf(); clock != t.marks[imp] {
+			t.jobs[imp] = t.marks[imp]
+			t.marks = t.marks.with(imp, clock)
+		}
+	}
+	if len(t.jobs) == 0 {
+		return nil
+	}
+	// Those that this txn moves are done: only what was there before waits.
+	t.meta.jobRev = t.s.meta.rev
+	for imp, clock := range t.jobs {
+		if err := t.batch.Set(jobKey(imp), binary.BigEndian.AppendUint64(nil, clock), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place writes a changed record where it belongs now, and what depends on it.
+func (t *txn) place(e *entry) error {
+	system := isSystem(t.s.names.text(e.collection))
+	if e.live {
+		t.meta.counts[e.collection]--
+		if !system {
+			t.meta.hash.subtract(e.hash)
+		}
+	}
+	place := e.rec.place(t.marks)
+	live := place[0] != placeDead
+	if live {
+		t.meta.counts[e.collection]++
+		if !system {
+			var h [32]byte
+			h, t.scratch = e.rec.hash(t.s.names.text(e.collection), e.id, t.marks, t.scratch)
+			t.meta.hash.add(h)
+		}
+	}
+	switch {
+	case live && !e.live:
+		t.born++
+	case e.live && !live:
+		t.died++
+	}
+	return t.store(e, place)
+}
+
+// store puts a record and its index entries into the batch.
+func (t *txn) store(e *entry, place []byte) error {
+	if e.known {
+		if err := t.batch.Delete(changeKey(e.rec.rev), nil); err != nil {
+			return err
+		}
+	}
+	moved := !e.known || string(place) != string(e.place)
+	if e.known && moved {
+		t.key = recordKey(t.key[:0], e.collection, e.place, e.id)
+		if err := t.batch.Delete(t.key, nil); err != nil {
+			return err
+		}
+	}
+	t.meta.rev++
+	e.rec.rev = t.meta.rev
+	t.key = recordKey(t.key[:0], e.collection, place, e.id)
+	t.val = e.rec.append(t.val[:0])
+	if err := t.batch.Set(t.key, t.val, nil); err != nil {
+		return err
+	}
+	if moved {
+		t.key = idKey(t.key[:0], e.collection, e.id)
+		if err := t.batch.Set(t.key, place, nil); err != nil {
+			return err
+		}
+	}
+	t.val = append(binary.BigEndian.AppendUint32(t.val[:0], e.collection), e.id...)
+	return t.batch.Set(changeKey(e.rec.rev), t.val, nil)
+}
+
+func isSystem(collection string) bool { return strings.HasPrefix(collection, "_") }
+
+// isQuiet says that what is written to a collection never causes a put of its own:
+// the audit log, what undo needs, and what apps and connectors declare themselves
+// (VENDOR/NAME). An import is told by its record in _imports.
+func isQuiet(collection string) bool {
+	return collection == "_audit" || collection == priorCollection || strings.Contains(collection, "/")
+}
