@@ -22,6 +22,29 @@ func identityFrom(seed []byte) *age.HybridIdentity {
 	return id
 }
 
+// recipientBytes returns a recipient's 1,216 bytes, of which its text is the form.
+func recipientBytes(r *age.HybridRecipient) []byte {
+	text := r.String()
+	text = text[len(recipientHRP)+1 : len(text)-6] // without its checksum
+	out := make([]byte, 0, len(text)*5/8)
+	acc, bits := uint32(0), 0
+	for i := range len(text) {
+		acc, bits = acc<<5|uint32(strings.IndexByte(bech32Charset, text[i])), bits+5
+		if bits >= 8 {
+			bits -= 8
+			out = append(out, byte(acc>>bits))
+		}
+	}
+	return out
+}
+
+// recipientFrom is the inverse of recipientBytes.
+func recipientFrom(b []byte) (*age.HybridRecipient, error) {
+	return age.ParseHybridRecipient(bech32Encode(recipientHRP, b))
+}
+
+const recipientHRP = "age1pq"
+
 const bech32Charset = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 
 // bech32Encode encodes data as BIP-173 does, without its limit of 90 characters,

@@ -159,7 +159,7 @@ func (v verdict) equal(w verdict) bool {
 func (g *graph) judge(past bitset) verdict {
 	c := court{
 		admits: map[string][]*node{}, removes: map[string][]*node{}, by: map[string][]*node{},
-		void: map[string]string{}, standing: map[*node]bool{},
+		void: map[[2]string]bool{}, standing: map[*node]bool{},
 	}
 	for _, n := range g.order {
 		if !n.counts || past != nil && !past.has(n.index) {
@@ -172,7 +172,7 @@ func (g *graph) judge(past bitset) verdict {
 		}
 		c.removes[n.remove.Device] = append(c.removes[n.remove.Device], n)
 		for _, id := range n.remove.Void {
-			c.void[id] = n.remove.Device
+			c.void[[2]string{n.remove.Device, id}] = true
 		}
 	}
 	c.hear()
@@ -184,7 +184,7 @@ type court struct {
 	admits   map[string][]*node // by the device that they are about
 	removes  map[string][]*node
 	by       map[string][]*node // by writer
-	void     map[string]string  // ids of removals that the phrase declared void, with their writer
+	void     map[[2]string]bool // writers and ids of removals that the phrase declared void
 	standing map[*node]bool     // removals
 }
 
@@ -221,7 +221,7 @@ func (c *court) hearWriter(writer string) (admits []*node) {
 		case !c.upheld(n, memo):
 		case n.admit != nil:
 			admits = append(admits, n)
-		case c.void[n.id] != writer:
+		case !c.void[[2]string{writer, n.id}]:
 			removals = append(removals, n)
 		}
 	}

@@ -88,7 +88,7 @@ func Recover(seed Seed, name string) (*Keyring, error) {
 		Locker:  lowerBase32(derive(seed[:], "locker id", 16)),
 		NameKey: derive(seed[:], "name key", 32),
 		Root:    holds.root.Public().(ed25519.PublicKey),
-		Recover: holds.recover.Recipient().String(),
+		Recover: recipientBytes(holds.recover.Recipient()),
 	}.fresh(name), holds)
 }
 
@@ -126,7 +126,7 @@ type secrets struct {
 	Locker   string              `json:"locker"`
 	NameKey  []byte              `json:"name_key"`
 	Root     ed25519.PublicKey   `json:"root"`
-	Recover  string              `json:"recovery"`
+	Recover  []byte              `json:"recovery"`
 	Keys     []ed25519.PublicKey `json:"keys,omitempty"`
 	Sign     []byte              `json:"sign,omitempty"`
 	Identity []byte              `json:"identity,omitempty"`
@@ -154,7 +154,7 @@ func newKeyring(s secrets, holds *phraseKeys) (*Keyring, error) {
 	if err := checkName(s.Name); err != nil {
 		return nil, err
 	}
-	recover, err := age.ParseHybridRecipient(s.Recover)
+	recover, err := recipientFrom(s.Recover)
 	if err != nil {
 		return nil, errors.New("the phrase's recipient is damaged")
 	}
@@ -204,7 +204,7 @@ func (k *Keyring) Invite() []byte {
 }
 
 func (k *Keyring) shared() secrets {
-	return secrets{Version: 1, Locker: k.locker, NameKey: k.nameKey, Root: k.root, Recover: k.recover.String()}
+	return secrets{Version: 1, Locker: k.locker, NameKey: k.nameKey, Root: k.root, Recover: recipientBytes(k.recover)}
 }
 
 // String says which device and locker the keyring is of, and none of its keys.

@@ -5,28 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-
-	"filippo.io/age"
 )
 
 // A card is what a device shows of itself: its name and public keys, with a
 // signature by its own key. It is the form of a request to be admitted.
+//
+// It is kept short, so that an admission fits into the smallest object: the
+// recipient in its raw form, the device's id not at all since it follows from the
+// key, and the locker in what the proof covers.
 type card struct {
 	Version   int               `json:"v"`
-	Locker    string            `json:"locker"`
-	Device    string            `json:"device"`
 	Name      string            `json:"name"`
 	Key       ed25519.PublicKey `json:"key"`
-	Recipient string            `json:"recipient"`
+	Recipient []byte            `json:"recipient"`
 	Proof     []byte            `json:"proof"`
+
+	Device string `json:"-"` // the id, set by check
 }
 
 // newCard makes this device's card.
 func (k *Keyring) newCard(name string) card {
 	key := k.sign.Public().(ed25519.PublicKey)
 	c := card{
-		Version: 1, Locker: k.locker, Device: deviceID(key), Name: name, Key: key,
-		Recipient: k.identity.Recipient().String(),
+		Version: 1, Name: name, Key: key, Recipient: recipientBytes(k.identity.Recipient()),
+		Device: deviceID(key),
 	}
 	c.Proof = ed25519.Sign(k.sign, k.message("device", c.proven()))
 	return c
@@ -39,25 +41,25 @@ func (c *card) proven() []byte {
 	return append(out, c.Recipient...)
 }
 
-// check says what is wrong with a card that came from elsewhere.
+// check says what is wrong with a card that came from elsewhere, and sets its
+// device.
 func (k *Keyring) check(c *card) error {
 	switch {
 	case c.Version != 1:
 		return fmt.Errorf("version %d is not known here", c.Version)
-	case c.Locker != k.locker:
-		return errors.New("it is for another locker")
-	case len(c.Key) != ed25519.PublicKeySize || c.Device != deviceID(c.Key):
-		return errors.New("its id is not that of its key")
+	case len(c.Key) != ed25519.PublicKeySize:
+		return errors.New("its key is damaged")
 	}
 	if err := checkName(c.Name); err != nil {
 		return err
 	}
-	if _, err := age.ParseHybridRecipient(c.Recipient); err != nil {
+	if _, err := recipientFrom(c.Recipient); err != nil {
 		return errors.New("its recipient is damaged")
 	}
 	if !ed25519.Verify(c.Key, k.message("device", c.proven()), c.Proof) {
-		return errors.New("the proof that the device holds its key is wrong")
+		return errors.New("the proof that the device holds its key is wrong, or it is meant for another locker")
 	}
+	c.Device = deviceID(c.Key)
 	return nil
 }
 

@@ -193,7 +193,7 @@ func (k *Keyring) sealTo(r Ref) (ed25519.PrivateKey, age.Recipient, string, erro
 		if c == nil || !k.verdict.is(r.To) {
 			return nil, nil, "", fmt.Errorf("device %s is no member", r.To)
 		}
-		recipient, err := age.ParseHybridRecipient(c.Recipient)
+		recipient, err := recipientFrom(c.Recipient)
 		return k.sign, recipient, r.To, err
 	case k.current == nil:
 		return nil, nil, "", errors.New("there is no epoch for the members as they are; make one first")
