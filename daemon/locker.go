@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 
@@ -110,7 +111,10 @@ func assemble(ctx context.Context, home Home, options Options, device deviceFile
 	if err != nil {
 		return l, err
 	}
-	l.gate, err = gate.New(ctx, gate.Config{Store: l.store, Sign: keys.Sign, Verify: keys.Verify, Device: keys.Device(), Logger: l.log})
+	l.gate, err = gate.New(ctx, gate.Config{
+		Store: l.store, Sign: keys.Sign, Verify: keys.Verify, Device: keys.Device(), Logger: l.log,
+		Member: func(device string) bool { return slices.Contains(keys.Members(), device) },
+	})
 	return l, err
 }
 
@@ -150,6 +154,8 @@ func classify(err error) *Error {
 		e.Code, e.Next = CodeIntegrity, "see 'locker status'"
 	case errors.As(err, &trouble):
 		e.Message, e.Next = strings.Replace(e.Message, trouble.Error(), trouble.What, 1), trouble.Do
+	case errors.Is(err, gate.ErrNoGrant):
+		e.Code = CodeRefused
 	case errors.Is(err, manifests.ErrPayment):
 		e.Code, e.Next = CodeRefused, "choose another offer of 'locker offers', or none"
 	case errors.Is(err, replica.ErrNoLocker):

@@ -22,6 +22,9 @@ func (l *Locker) sync(ctx context.Context, o replica.SyncOptions) (replica.Summa
 	if errors.As(err, &cloned) {
 		err = errors.Join(err, l.noteClone(ctx, cloned))
 	}
+	if s.Records > 0 { // a revocation may be among them
+		err = errors.Join(err, l.gate.Refresh(ctx))
+	}
 	if s.BytesUp+s.BytesDown > bigTransfer {
 		releaseMemory(bigJob)
 	}
