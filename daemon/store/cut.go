@@ -38,7 +38,7 @@ func (s *Store) Cut(ctx context.Context, after []byte, max int) (lines, next []b
 	if was, ok := s.names.find(pos.device); ok && was != 0 && was != s.device {
 		c.own = append(c.own, was)
 	}
-	if err := c.run(ctx, rev, clock); err != nil {
+	if err := c.run(ctx, rev, clock); err != nil && err != errStop {
 		return nil, nil, false, err
 	}
 	return c.lines, c.pos.encode(), c.urgent, nil
@@ -57,67 +57,54 @@ type cutter struct {
 	last   []stamp
 }
 
-// run makes passes until there are lines enough or nothing new.
+// run reads on from the position until there are lines enough or nothing new; the
+// store is at rev and clock.
 func (c *cutter) run(ctx context.Context, rev, clock uint64) error {
 	if c.pos.device == "" {
 		c.pos.device = c.s.names.text(c.s.device)
 	}
-	for {
-		if c.pos.goal == 0 {
-			if c.pos.rev >= rev {
-				return nil
-			}
-			c.begin(rev, clock)
-		}
-		full, err := c.pass(ctx)
-		if err != nil || full {
+	if c.pos.rev >= rev && len(c.pos.cursor) == 0 {
+		return nil
+	}
+	if len(c.pos.cursor) == 0 && c.many(rev-c.pos.rev) {
+		c.pos.cursor, c.pos.goal = []byte{spaceRecords}, rev
+	}
+	if len(c.pos.cursor) > 0 {
+		if err := c.sweep(ctx); err != nil {
 			return err
 		}
-		c.pos = position{rev: c.pos.goal, clock: c.pos.goalClock, device: c.s.names.text(c.s.device)}
-		if len(c.lines) > 0 {
-			return nil
-		}
+		c.pos.rev, c.pos.goal, c.pos.cursor = c.pos.goal, 0, nil
 	}
+	if err := c.follow(ctx); err != nil {
+		return err
+	}
+	c.pos = position{rev: rev, clock: clock, device: c.s.names.text(c.s.device)}
+	return nil
 }
 
-// sweepShare decides how a pass reads: a record on its own costs about this many
+// sweepShare decides how changes are read: a record on its own costs about this many
 // times what one in passing does.
 const sweepShare = 16
 
-// begin sets the goal of a new pass. Where a large part of all records has changed,
-// it sweeps over all of them, in the order in which they lie.
-func (c *cutter) begin(rev, clock uint64) {
-	c.pos.goal, c.pos.goalClock = rev, clock
+// many says whether so large a part of all records has changed that sweeping over
+// them, in the order in which they lie, is the faster way.
+func (c *cutter) many(changes uint64) bool {
 	total := int64(0)
 	c.s.mu.Lock()
 	for _, n := range c.s.meta.counts {
 		total += n
 	}
 	c.s.mu.Unlock()
-	if pending := rev - c.pos.rev; pending > 1000 && pending*sweepShare > uint64(total) {
-		c.pos.cursor = []byte{spaceRecords}
-	}
+	return changes > sweepLeast && changes*sweepShare > uint64(total)
 }
 
-// pass goes on with a pass and reports whether it stopped because there are enough
-// lines.
-func (c *cutter) pass(ctx context.Context) (full bool, err error) {
-	if len(c.pos.cursor) > 0 {
-		err = c.sweep(ctx)
-	} else {
-		err = c.follow(ctx)
-	}
-	if err == errStop {
-		return true, nil
-	}
-	return false, err
-}
+// sweepLeast is how many changes are worth a sweep.
+const sweepLeast = 1000
 
-// follow reads the change log. Records that changed after the goal was set come at
-// the end of the log, and in the next pass.
+// follow reads the change log. It returns errStop when there are lines enough.
 func (c *cutter) follow(ctx context.Context) error {
 	n := 0
-	return scanRange(c.db, changeKey(c.pos.rev+1), changeKey(c.pos.goal+1), func(key, val []byte) error {
+	return scanRange(c.db, changeKey(c.pos.rev+1), []byte{spaceChanges + 1}, func(key, val []byte) error {
 		if n++; n%256 == 0 {
 			if err := c.s.going(ctx); err != nil {
 				return err
@@ -144,7 +131,7 @@ func (c *cutter) follow(ctx context.Context) error {
 }
 
 // sweep reads all records from the cursor on. What changes behind the cursor
-// meanwhile has a rev above the goal, and comes in the next pass.
+// meanwhile has a rev above the goal, and comes when the log is followed from there.
 func (c *cutter) sweep(ctx context.Context) error {
 	n, since := 0, c.pos.rev
 	return scanRange(c.db, c.pos.cursor, []byte{spaceRecords + 1}, func(key, val []byte) error {

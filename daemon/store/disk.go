@@ -46,7 +46,10 @@ func newDisk(base vfs.FS, dir string, log *slog.Logger) (*disk, error) {
 	if _, err := base.Stat(d.ballast()); err == nil {
 		return d, nil
 	}
-	if d.ask(); !d.unknown && d.free < reserve+2*ballastSize {
+	if d.ask(); d.unknown {
+		return d, nil // in memory, or where a full disk cannot be told in time
+	}
+	if d.free < reserve+2*ballastSize {
 		d.full = true
 		return d, nil
 	}

@@ -229,22 +229,22 @@ func (s stamp) appendTo(b []byte, names *names) []byte {
 	return b
 }
 
-// A position in what this device writes, as Cut hands it out: everything up to rev
-// was handed out, everything of this device with a clock up to clock too. Until a
-// pass over the changes ends, goal and goalClock are where the store was at its
-// beginning: at goal, goalClock becomes clock. A pass that reads all records, because
-// most have changed, has a cursor instead of a rev that grows. device is who wrote;
-// another than this one was this device once (see Cut).
+// A position in what this device writes, as Cut hands it out: the change log was
+// read up to rev, and what has a clock up to clock was handed out. While all records
+// are swept, because most have changed, cursor is where that goes on and goal the rev
+// at which it began. device is who wrote; another than this one was this device once.
+//
+// clock moves on only at the end of the log: until then, a record may have gone to
+// the end of the log with values that were not handed out before.
 type position struct {
-	rev, clock      uint64
-	goal, goalClock uint64
-	cursor          []byte
-	device          string
+	rev, clock, goal uint64
+	cursor           []byte
+	device           string
 }
 
 func (p position) encode() []byte {
 	b := []byte{1}
-	for _, n := range []uint64{p.rev, p.clock, p.goal, p.goalClock} {
+	for _, n := range []uint64{p.rev, p.clock, p.goal} {
 		b = binary.AppendUvarint(b, n)
 	}
 	b = binary.AppendUvarint(b, uint64(len(p.device)))
@@ -260,7 +260,7 @@ func decodePosition(b []byte) (p position, err error) {
 		return p, errors.New("damaged position")
 	}
 	d := decoder{b: b[1:]}
-	p.rev, p.clock, p.goal, p.goalClock = d.uvarint(), d.uvarint(), d.uvarint(), d.uvarint()
+	p.rev, p.clock, p.goal = d.uvarint(), d.uvarint(), d.uvarint()
 	p.device = string(d.bytes(d.uvarint()))
 	if p.cursor = d.b; d.bad {
 		return p, errors.New("damaged position")

@@ -3,6 +3,8 @@ package store
 import (
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -57,3 +59,7 @@ func at(r locker.Record, hour int) locker.Record {
 	r.Time = time.Date(2026, 1, 1, hour, 0, 0, 0, time.UTC)
 	return r
 }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+func isNotFound(err error) bool { return errors.Is(err, locker.ErrNotFound) }
