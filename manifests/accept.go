@@ -183,3 +183,20 @@ func OpenGrant(document, signature []byte, verify func(device, context string, m
 	}
 	return g, nil
 }
+
+// Missing says what of a read the grant does not cover, as in "transactions.{memo}"
+// or "older transactions"; empty where it covers all.
+func (g Grant) Missing(r Read) string {
+	i := slices.IndexFunc(g.Reads, func(own Read) bool { return own.Collection == r.Collection })
+	if i < 0 {
+		return fmt.Sprintf("%s.{%s}", r.Collection, strings.Join(r.Fields, ","))
+	}
+	missing := slices.DeleteFunc(slices.Clone(r.Fields), func(f string) bool { return slices.Contains(g.Reads[i].Fields, f) })
+	switch {
+	case len(missing) > 0:
+		return fmt.Sprintf("%s.{%s}", r.Collection, strings.Join(missing, ","))
+	case !windowCovers(g.Reads[i].Window, r.Window):
+		return "older " + r.Collection
+	}
+	return ""
+}

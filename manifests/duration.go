@@ -88,3 +88,16 @@ func since(window string, now time.Time) (time.Time, error) {
 	}
 	return now.AddDate(-d.years, -d.months, -d.days), nil
 }
+
+// windowCovers says whether all that a window shows is in another, at any time.
+func windowCovers(outer, inner string) bool {
+	if outer == "" || outer == inner {
+		return true
+	}
+	o, err := parseSpan(outer)
+	if err != nil || inner == "" {
+		return false
+	}
+	i, err := parseSpan(inner)
+	return err == nil && 365*o.years+28*o.months+o.days >= 366*i.years+31*i.months+i.days
+}

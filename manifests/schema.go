@@ -142,6 +142,10 @@ func compileSchema(name string, text []byte) (*schema, error) {
 		return nil, fmt.Errorf(`schema of %s: its "type" is not "object"`, name)
 	}
 	s.fields = s.fast.leaves(nil, "")
+	s.fast.folded = map[string]string{}
+	for name := range s.fast.props {
+		s.fast.folded[strings.ToLower(name)] = name
+	}
 	return s, s.checkNames()
 }
 
@@ -218,7 +222,19 @@ func (s *schema) validate(fields json.RawMessage) error {
 	if err := s.full.Validate(value); err != nil {
 		return fmt.Errorf("%w: %s", locker.ErrInvalid, explain(s.name, err))
 	}
-	return nil
+	return s.twins(fields)
+}
+
+// twins refuses a field that only looks like one of the schema.
+func (s *schema) twins(fields json.RawMessage) (err error) {
+	members(fields, skipSpace(fields, 0), func(m member, at int) int {
+		if twin := s.fast.twin(m.name); twin != "" {
+			err = fmt.Errorf("%w: %s.%s: the field is written %s", locker.ErrInvalid, s.name, m.name, twin)
+			return -1
+		}
+		return skipValue(fields, at, 0)
+	})
+	return err
 }
 
 // explain says which field is wrong, and why. Texts are not repeated.

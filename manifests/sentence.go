@@ -2,16 +2,16 @@ package manifests
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
 // Sentence says in plain words what an offer lets the app do and what it costs. It
-// is written from the parts of the manifest that bind, not from the vendor's words.
-func (m *Manifest) Sentence(offer string) (string, error) {
+// is written from the parts of the manifest that bind, not from the vendor's words;
+// empty where there is no such offer.
+func (m *Manifest) Sentence(offer string) string {
 	o, err := m.offer(offer)
 	if err != nil {
-		return "", err
+		return ""
 	}
 	var parts []string
 	for _, r := range m.requestsOf(o) {
@@ -28,7 +28,7 @@ func (m *Manifest) Sentence(offer string) (string, error) {
 		parts = append(parts, "It costs "+o.Price.String())
 	}
 	parts = append(parts, "Permission ends after "+o.span().words())
-	return strings.Join(parts, ". ") + ".", nil
+	return strings.Join(parts, ". ") + "."
 }
 
 // readWords is "time, amount and payee of your transactions of the last 90 days, to …".
@@ -76,15 +76,4 @@ func list(words []string) string {
 	default:
 		return strings.Join(words[:n-1], ", ") + " and " + words[n-1]
 	}
-}
-
-// Purposes says in plain words what a read is for.
-func (r Read) Purposes() string {
-	var why []string
-	for _, p := range r.Purpose {
-		if term, ok := purposeTerm(p); ok && !slices.Contains(why, purposes[term]) {
-			why = append(why, purposes[term])
-		}
-	}
-	return "to " + list(why)
 }

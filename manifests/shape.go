@@ -29,6 +29,7 @@ type shape struct {
 	text        func([]byte) bool // judges a string without escapes; nil takes all
 	enum        [][]byte
 	min, max    *float64
+	folded      map[string]string // of a collection: lower case to the name of a field
 }
 
 // kinds is a set of JSON types.
@@ -283,12 +284,33 @@ func (s *shape) object(b []byte, i, depth int) int {
 		if p := s.props[string(m.name)]; p != nil {
 			return p.value(b, at, depth+1)
 		}
+		if s.twin(m.name) != "" {
+			return -1
+		}
 		return skipValue(b, at, depth+1)
 	})
 	if seen != s.all {
 		return -1
 	}
 	return end
+}
+
+// twin returns the field of which a name differs in case only, or "".
+func (s *shape) twin(name []byte) string {
+	if s.folded == nil || len(name) > 64 {
+		return ""
+	}
+	var lower [64]byte
+	for i, c := range name {
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		}
+		lower[i] = c
+	}
+	if field := s.folded[string(lower[:len(name)])]; field != string(name) {
+		return field
+	}
+	return ""
 }
 
 // leaves appends the leaf fields below a schema, with their paths. An object of
