@@ -28,13 +28,13 @@ type piece struct {
 // cut reads what is new in State, in pieces, and compresses them side by side.
 func (p *pass) cut(ctx context.Context, after []byte, pieces chan<- piece) error {
 	defer close(pieces)
-	for {
+	for i := 0; ; i++ {
 		lines, next, urgent, err := p.state.Cut(ctx, after, pieceSize)
 		if err != nil || len(lines) == 0 {
 			return err
 		}
 		c := piece{len(lines), next, urgent, make(chan []byte, 1)}
-		go func() { c.frame <- p.codec.compress(nil, lines) }()
+		go func() { c.frame <- p.codec.compressPiece(i, lines) }()
 		select {
 		case pieces <- c:
 		case <-ctx.Done():
@@ -57,7 +57,7 @@ func (p *pass) sealEntries(ctx context.Context) error {
 	pieces, cutting := make(chan piece, 1), make(chan error, 1)
 	go func() { cutting <- p.cut(ctx, self.Cut, pieces) }()
 
-	e := entry{cut: self.Cut, fresh: fresh, frames: p.codec.compress(nil, blobLines), size: len(blobLines), urgent: len(fresh) > 0}
+	e := entry{cut: self.Cut, fresh: fresh, frames: p.codec.compressPiece(0, blobLines), size: len(blobLines), urgent: len(fresh) > 0}
 	sealed := false
 	for c := range pieces {
 		frame := <-c.frame
