@@ -11,13 +11,13 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/locker-project/locker/daemon/gate"
 	"github.com/locker-project/locker/manifests"
 	"github.com/locker-project/locker/plugins"
 	"github.com/locker-project/locker/plugins/apps"
 	"github.com/locker-project/locker/plugins/host"
+	"github.com/locker-project/locker/plugins/locker"
 )
 
 // shippedApp is the folder of an app that comes with Locker, in package apps.
@@ -199,7 +199,7 @@ func (l *Locker) appList(ctx context.Context, _ struct{}, a *answer) (any, error
 // appRemove is the call app.remove.
 func (l *Locker) appRemove(ctx context.Context, p AppParams, _ *answer) (any, error) {
 	if err := l.gate.Uninstall(ctx, p.App); err != nil {
-		return nil, err
+		return nil, notInstalled(p.App, err)
 	}
 	if fs.ValidPath(p.App) && !strings.Contains(p.App, "/") {
 		if err := os.RemoveAll(filepath.Join(l.home.apps(), p.App)); err != nil {
@@ -215,7 +215,7 @@ func (l *Locker) appRemove(ctx context.Context, p AppParams, _ *answer) (any, er
 func (l *Locker) appRun(ctx context.Context, p AppParams, a *answer) (any, error) {
 	app, err := l.gate.App(ctx, p.App)
 	if err != nil {
-		return nil, err
+		return nil, notInstalled(p.App, err)
 	}
 	session, err := l.gate.Open(ctx, p.App)
 	if err != nil {
@@ -247,6 +247,14 @@ func (l *Locker) appRun(ctx context.Context, p AppParams, a *answer) (any, error
 	return nil, err
 }
 
+// notInstalled says what to do about an app that is not there.
+func notInstalled(id string, err error) error {
+	if errors.Is(err, locker.ErrNotFound) {
+		return failed("install it with 'locker app install "+id+"'; 'locker app list' lists what there is", "no app %q is installed", id)
+	}
+	return err
+}
+
 // joined returns a context that ends with either.
 func joined(ctx, other context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -276,7 +284,7 @@ func (l *Locker) appManifest(ctx context.Context, id string) (*manifests.Manifes
 	if raw, ok := shippedApp(id); ok {
 		return manifests.ParseManifest(raw)
 	}
-	return nil, err
+	return nil, notInstalled(id, err)
 }
 
 // offers is the call offers: a row for each way to accept an app.
@@ -286,11 +294,7 @@ func (l *Locker) offers(ctx context.Context, p AppParams, a *answer) (any, error
 		return nil, err
 	}
 	for _, o := range m.Offers {
-		sentence, err := m.Sentence(o.ID)
-		if err != nil {
-			return nil, err
-		}
-		row := OfferInfo{App: m.ID, Offer: o.ID, Kind: o.Kind, Price: o.Price.String(), Sentence: sentence, Requests: []RequestInfo{}}
+		row := OfferInfo{App: m.ID, Offer: o.ID, Kind: o.Kind, Price: o.Price.String(), Sentence: m.Sentence(o.ID), Requests: []RequestInfo{}}
 		for _, r := range m.Requests {
 			for _, id := range o.Requests {
 				if id == r.ID {
@@ -312,7 +316,7 @@ func (l *Locker) grant(ctx context.Context, p GrantParams, _ *answer) (any, erro
 	}
 	g, err := l.gate.Grant(ctx, p.App, p.Offer, p.Only, p.Until)
 	if err != nil {
-		return nil, err
+		return nil, notInstalled(p.App, err)
 	}
 	l.touch()
 	return grantRow(g, gate.Active), nil
@@ -344,6 +348,9 @@ func grantRow(g manifests.Grant, state string) GrantInfo {
 // revoke is the call revoke.
 func (l *Locker) revoke(ctx context.Context, p GrantInfo, _ *answer) (any, error) {
 	g, err := l.gate.Revoke(ctx, p.Grant)
+	if errors.Is(err, locker.ErrNotFound) {
+		return nil, failed("'locker grants' lists them", "there is no grant %q", p.Grant)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -352,17 +359,7 @@ func (l *Locker) revoke(ctx context.Context, p GrantInfo, _ *answer) (any, error
 }
 
 // An AuditLine is a row of the call audit: one read, or one refusal.
-type AuditLine struct {
-	Time       time.Time `json:"time"`
-	App        string    `json:"app"`
-	Grant      string    `json:"grant"`
-	Purpose    string    `json:"purpose"`
-	Collection string    `json:"collection"`
-	Fields     []string  `json:"fields"`
-	Rows       int64     `json:"rows"`
-	Bytes      int64     `json:"bytes"`
-	Decision   string    `json:"decision"`
-}
+type AuditLine = gate.AuditLine
 
 // audit is the call audit: a row for each time that an app read or was refused.
 func (l *Locker) audit(ctx context.Context, p AuditParams, a *answer) (any, error) {

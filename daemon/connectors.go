@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/locker-project/locker/daemon/gate"
-	"github.com/locker-project/locker/daemon/store"
 	"github.com/locker-project/locker/manifests"
 	"github.com/locker-project/locker/plugins"
 	"github.com/locker-project/locker/plugins/connectors"
@@ -177,13 +176,12 @@ func (r *reader) intake(ctx context.Context, importID string, dry bool) (*gate.I
 }
 
 // put hands records to the gate, which stores them or, if dry, counts them.
-func (r *reader) put(ctx context.Context, importID string, dry bool, batch []locker.Record) (store.Counts, error) {
+func (r *reader) put(ctx context.Context, importID string, dry bool, batch []locker.Record) (gate.Taken, error) {
 	intake, err := r.intake(ctx, importID, dry)
 	if err != nil {
-		return store.Counts{}, err
+		return gate.Taken{}, err
 	}
-	counts, err := intake.Put(ctx, batch...)
-	return store.Counts{New: counts.New, Same: counts.Same, Changed: counts.Changed}, err
+	return intake.Put(ctx, batch...)
 }
 
 // A sink takes what a connector finds in one file.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/locker-project/locker/daemon/gate"
 	"github.com/locker-project/locker/daemon/store"
 	"github.com/locker-project/locker/plugins/locker"
 )
@@ -242,23 +243,26 @@ const importBatch = 1000
 // storeFound writes what a connector found in one file, or only counts it.
 func (imp *importer) storeFound(ctx context.Context, r *reader, out *sink, report *FileReport) error {
 	return out.spool.drain(ctx, importBatch, func(batch []locker.Record) error {
-		counts, err := imp.write(ctx, r, batch)
-		report.New += counts.New
-		report.Same += counts.Same
-		report.Changed += counts.Changed
+		taken, err := imp.write(ctx, r, batch)
+		report.New += taken.New
+		report.Same += taken.Same
+		report.Changed += taken.Changed
+		for _, f := range taken.Failed {
+			out.Fail("record "+f.ID, f.Why)
+		}
 		return err
 	})
 }
 
 // write writes a batch. Until one differs from what is there it only compares.
-func (imp *importer) write(ctx context.Context, r *reader, batch []locker.Record) (store.Counts, error) {
+func (imp *importer) write(ctx context.Context, r *reader, batch []locker.Record) (gate.Taken, error) {
 	if imp.dry || !imp.begun {
-		counts, err := r.put(ctx, imp.id, true, batch)
-		if err != nil || imp.dry || counts.New+counts.Changed == 0 {
-			return counts, err
+		taken, err := r.put(ctx, imp.id, true, batch)
+		if err != nil || imp.dry || taken.New+taken.Changed == 0 {
+			return taken, err
 		}
 		if err := imp.begin(ctx); err != nil {
-			return store.Counts{}, err
+			return gate.Taken{}, err
 		}
 	}
 	return r.put(ctx, imp.id, false, batch)

@@ -3,13 +3,10 @@ package daemon
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/locker-project/locker/crypto"
 	"github.com/locker-project/locker/daemon/replica"
@@ -183,36 +180,6 @@ func (l *Locker) restored(ctx context.Context) (*Restored, error) {
 	return r, nil
 }
 
-// clonedNote is the key of the note that says that another copy of this device is
-// in use.
-const clonedNote = "daemon/cloned"
-
-// noteClone keeps in mind that another copy of this device is in use, until this
-// one has become a device of its own.
-func (l *Locker) noteClone(ctx context.Context, c *replica.Cloned) error {
-	raw, err := json.Marshal(Notice{
-		Kind: "clone", Object: c.Object, Device: c.Device, Since: time.Now().UTC().Truncate(time.Second), What: c.Error(),
-		Do: "if you copied this folder or put it back from a backup, run 'locker restore --phrase-file F' on it: this copy becomes a device of its own, with what it has not sent; if you did not, somebody may have its keys: keep a live device near and restore to a new folder",
-	})
-	if err != nil {
-		return err
-	}
-	return l.store.SetNotes(ctx, map[string][]byte{clonedNote: raw})
-}
-
-// cloneAlarms returns the alarm that this device is a clone, if it is.
-func (l *Locker) cloneAlarms(ctx context.Context) ([]Notice, error) {
-	raw, err := l.store.Note(ctx, clonedNote)
-	if raw == nil || err != nil {
-		return nil, err
-	}
-	var n Notice
-	if err := json.Unmarshal(raw, &n); err != nil {
-		return nil, fmt.Errorf("the note on a clone is damaged: %w", err)
-	}
-	return []Notice{n}, nil
-}
-
 // isClone says whether the device in home was found to be a clone.
 func isClone(ctx context.Context, home Home, s SetUp, device deviceFile, keys *crypto.Keyring, storeKey [32]byte) (cloned bool, err error) {
 	l, err := assemble(ctx, home, s.Options, device, keys, storeKey)
@@ -220,8 +187,8 @@ func isClone(ctx context.Context, home Home, s SetUp, device deviceFile, keys *c
 		return false, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	alarms, err := l.cloneAlarms(ctx)
-	return len(alarms) > 0, err
+	status, err := l.replica.Status(ctx)
+	return slices.ContainsFunc(status.Alarms, func(n replica.Notice) bool { return n.Kind == "ahead" && n.Device == keys.Device() }), err
 }
 
 // becomeAnother gives a clone keys of its own. The data stays.
@@ -253,9 +220,6 @@ func rejoin(ctx context.Context, home Home, s SetUp, device deviceFile, keys *cr
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	if _, err := l.replica.Restore(ctx, s.progress); err != nil {
-		return nil, err
-	}
-	if err := l.store.SetNotes(ctx, map[string][]byte{clonedNote: nil}); err != nil {
 		return nil, err
 	}
 	return l.restored(ctx)

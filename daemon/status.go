@@ -22,11 +22,6 @@ func (l *Locker) status(ctx context.Context, _ struct{}, _ *answer) (any, error)
 		Devices: l.deviceRows(r), Remotes: l.remoteRows(r), Pending: notices(r.Pending), Alarms: notices(r.Alarms),
 		Sandbox: l.sandbox().String(), KeyProtection: l.device.protection(), StateHash: l.store.StateHash(), Collections: collections,
 	}
-	clone, err := l.cloneAlarms(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s.Alarms = append(s.Alarms, clone...)
 	for _, n := range collections {
 		s.Records += n
 	}
