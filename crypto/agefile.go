@@ -146,11 +146,11 @@ func decryptFile(file []byte, keys []namedKey) (plain []byte, key namedKey, err 
 		return nil, namedKey{}, notYet("no key that is known here opens it")
 	}
 	if err != nil {
-		return nil, namedKey{}, bad("its age header is damaged: %v", err)
+		return nil, namedKey{}, bad("its age header is damaged") // age's own error quotes the file
 	}
 	plain = make([]byte, n)
 	if _, err := io.ReadFull(r, plain); err != nil {
-		return nil, namedKey{}, bad("its bytes are damaged: %v", err)
+		return nil, namedKey{}, bad("its bytes are damaged")
 	}
 	var more [1]byte
 	if m, err := r.Read(more[:]); m != 0 || err != io.EOF {
