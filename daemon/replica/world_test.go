@@ -159,3 +159,19 @@ var full = replica.SyncOptions{Full: true}
 
 // soak says whether the long versions of tests are to run.
 func soak() bool { return os.Getenv("LOCKER_SOAK") == "1" }
+
+// restartWithPhrase is restart with the phrase typed in again.
+func (d *device) restartWithPhrase() {
+	d.w.t.Helper()
+	keys, err := crypto.Load(d.keys.Secret())
+	if err == nil {
+		err = keys.Hold(d.w.seed)
+	}
+	if err != nil {
+		d.w.t.Fatal(err)
+	}
+	d.keys = keys
+	if err := d.start(); err != nil {
+		d.w.t.Fatal(err)
+	}
+}
