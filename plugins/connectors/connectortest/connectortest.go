@@ -10,7 +10,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/locker-project/locker/manifests"
 	"github.com/locker-project/locker/plugins"
 	"github.com/locker-project/locker/plugins/locker"
 )
@@ -98,9 +98,9 @@ func (f *File) Bytes() []byte {
 // A Failure is one record that a connector could not read.
 type Failure struct{ At, Why string }
 
-// A Sink keeps what a connector finds. It refuses what the gate would refuse
-// whatever the schemas say: records without collection or id, and fields that
-// are no JSON object.
+// A Sink keeps what a connector finds. It refuses what the gate would refuse:
+// records without collection or id, and fields that do not fit the schema of a
+// well-known collection.
 type Sink struct {
 	Records []locker.Record
 	Blobs   map[string][]byte
@@ -120,9 +120,8 @@ func (s *Sink) Put(ctx context.Context, records ...locker.Record) error {
 		return ctx.Err()
 	}
 	for _, r := range records {
-		var fields map[string]json.RawMessage
-		if err := json.Unmarshal(r.Fields, &fields); err != nil {
-			return fmt.Errorf("record %q: fields: %w", r.ID, err)
+		if err := manifests.Validate(r.Collection, r.Fields); err != nil {
+			return fmt.Errorf("record %q: %w", r.ID, err)
 		}
 		if r.Collection == "" || r.ID == "" {
 			return fmt.Errorf("record %+v has no collection or no id", r)
