@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"github.com/locker-project/locker/daemon/store"
 	"github.com/locker-project/locker/plugins/locker"
@@ -72,7 +73,18 @@ func parse[P any](params []byte) (p P, err error) {
 // owner is the author of what the owner does in person.
 var owner = store.Author{Class: store.Owner}
 
+// public refuses the collections that the locker keeps for itself.
+func public(collection string) error {
+	if strings.HasPrefix(collection, "_") {
+		return refused("see 'locker audit', 'locker grants', 'locker imports' and 'locker app list' for what it keeps", "collections whose names begin with '_' are the locker's own")
+	}
+	return nil
+}
+
 func (l *Locker) query(ctx context.Context, p QueryParams, a *answer) (any, error) {
+	if err := public(p.Collection); err != nil {
+		return nil, err
+	}
 	q := locker.Query{Collection: p.Collection, Fields: p.Fields, Since: p.Since, Until: p.Until, Where: p.Where, Limit: p.Limit, Descending: p.Descending}
 	for r, err := range l.store.View(owner).Query(ctx, q) {
 		if err != nil {
@@ -86,6 +98,9 @@ func (l *Locker) query(ctx context.Context, p QueryParams, a *answer) (any, erro
 }
 
 func (l *Locker) get(ctx context.Context, p RecordParams, _ *answer) (any, error) {
+	if err := public(p.Collection); err != nil {
+		return nil, err
+	}
 	r, err := l.store.View(owner).Get(ctx, p.Collection, p.ID)
 	if errors.Is(err, locker.ErrNotFound) {
 		return nil, failed("'locker query "+p.Collection+"' lists what is there", "not found: %s %s", p.Collection, p.ID)
@@ -103,6 +118,9 @@ const (
 func put(ctx context.Context, l *Locker, params []byte, in *bufio.Reader, _ *answer) (any, error) {
 	p, err := parse[RecordParams](params)
 	if err != nil {
+		return nil, err
+	}
+	if err := public(p.Collection); err != nil {
 		return nil, err
 	}
 	author := owner
@@ -162,6 +180,9 @@ func readRecords(in io.Reader, collection string) ([]locker.Record, error) {
 }
 
 func (l *Locker) delete(ctx context.Context, p RecordParams, _ *answer) (any, error) {
+	if err := public(p.Collection); err != nil {
+		return nil, err
+	}
 	n, err := l.store.Delete(ctx, owner, p.Collection, p.ID)
 	if err == nil && n == 0 {
 		err = failed("'locker query "+p.Collection+"' lists what is there", "not found: %s %s", p.Collection, p.ID)

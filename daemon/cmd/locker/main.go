@@ -113,7 +113,7 @@ A first walk:
 	add("run", c.daemonCommand(), c.doctorCommand(), c.versionCommand(), c.completionCommand())
 	root.SetHelpCommandGroupID("run")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &daemon.Error{Code: daemon.CodeUsage, Message: err.Error(), Next: "see 'locker help " + path(cmd) + "'"}
+		return &daemon.Error{Code: daemon.CodeUsage, Message: err.Error(), Next: seeHelp(cmd)}
 	})
 	usageErrors(root)
 	return root
@@ -124,7 +124,7 @@ func usageErrors(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if err := check(cmd, args); err != nil {
-				return &daemon.Error{Code: daemon.CodeUsage, Message: err.Error(), Next: "see 'locker help " + path(cmd) + "'"}
+				return &daemon.Error{Code: daemon.CodeUsage, Message: err.Error(), Next: seeHelp(cmd)}
 			}
 			return nil
 		}
@@ -135,7 +135,7 @@ func usageErrors(cmd *cobra.Command) {
 			if len(args) == 0 {
 				return cmd.Help()
 			}
-			e := &daemon.Error{Code: daemon.CodeUsage, Message: fmt.Sprintf("there is no command %q", strings.TrimSpace(path(cmd)+" "+args[0])), Next: "see 'locker help " + path(cmd) + "'"}
+			e := &daemon.Error{Code: daemon.CodeUsage, Message: fmt.Sprintf("there is no command %q", strings.TrimSpace(path(cmd)+" "+args[0])), Next: seeHelp(cmd)}
 			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 				e.Next = "did you mean '" + strings.TrimSpace("locker "+path(cmd)) + " " + near[0] + "'?"
 			}
@@ -145,6 +145,11 @@ func usageErrors(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		usageErrors(sub)
 	}
+}
+
+// seeHelp says how to learn more of a command.
+func seeHelp(cmd *cobra.Command) string {
+	return "see '" + strings.TrimSpace("locker help "+path(cmd)) + "'"
 }
 
 // path is the command's name without the program's.
