@@ -2,5 +2,156 @@
 // and judges who is a member.
 //
 // Start with [Keyring], which [Found], [Recover], [Join] and [Load] make, and its
-// methods Seal, Open and Absorb. A [Seed] is the recovery phrase.
+// methods Seal, Open and Absorb. A [Seed] is the recovery phrase; [Protect] is for
+// the file in which a device keeps its keys.
+//
+// It promises this. An object that Open accepts was made by the device that the
+// caller asked for, as the object that the caller asked for, of this locker, whole;
+// an object that was not is refused at little cost, whoever made it. Who is a
+// member depends on the set of objects absorbed and on nothing else. Nothing is
+// sealed so that a device known to be removed can read it. What Open accepts today
+// every later version accepts.
+//
+// It does not keep anything: callers keep the objects, and absorb doors, member
+// objects and epochs anew at each start. It does not hide who wrote an object from
+// those that can open it, and it cannot take back what a removed device has read.
+//
+// # Terms
+//
+// Numbers in binary are big-endian unless it says otherwise. ‖ joins bytes. base32
+// is RFC 4648's in lower case without padding; base64 is RFC 4648's standard one
+// with padding. HKDF is HKDF-SHA-256 without salt.
+//
+// "Exact JSON" is the one form that is accepted: the keys in the order given here,
+// no other keys, no key twice, no blanks; optional keys left out when empty; byte
+// strings in base64; integers in plain decimal; of escapes only \" \\ in what is
+// otherwise UTF-8. A reader parses, writes its own form, and refuses what differs.
+//
+// # Keys
+//
+// From the 32 bytes of the phrase (24 words of BIP-39, English, no passphrase; the
+// entropy itself, not the seed that BIP-39 would stretch from it):
+//
+//	locker id          base32(HKDF(phrase, "locker/1 locker id", 16))      26 characters
+//	name key           HKDF(phrase, "locker/1 name key", 32)
+//	root key           Ed25519, seed HKDF(phrase, "locker/1 root key", 32)
+//	recovery identity  age hybrid, seed HKDF(phrase, "locker/1 recovery identity", 32)
+//
+// From the name key, which every device has:
+//
+//	blob key           HKDF(name key, "locker/1 blob key", 32)
+//	door identity      age hybrid, seed HKDF(name key, "locker/1 door identity", 32)
+//
+// An age hybrid identity with seed s is the text bech32("AGE-SECRET-KEY-PQ-", s). A
+// device has an Ed25519 key and an age hybrid identity, both random. Its id is
+// base32 of the first 10 bytes of SHA-256 of its public Ed25519 key, 16 characters.
+// "phrase" stands for the phrase where an id stands for a device.
+//
+// # Names
+//
+// The name of an object is a folder, "k/" for the kinds door, member, epoch, mark
+// and "d/" for entry, run, base, pack, and
+//
+//	base32(HMAC-SHA-256(name key, kind ‖ 0x00 ‖ writer ‖ 0x00 ‖ number (8 bytes) ‖ 0x00 ‖ to))
+//
+// where to is the recipient of an epoch, "phrase" or a device, and else empty.
+//
+// # Objects
+//
+// An object is an age file (age-encryption.org/v1, binary) with exactly one stanza,
+// of type mlkem768x25519. Its plaintext is
+//
+//	frame A    zstd skippable frame 0x184D2A50: signed header ‖ signature (64 bytes)
+//	payload    zstd frames, as the caller gave them; may be empty
+//	frame B    zstd skippable frame 0x184D2A51: zeros
+//
+// A skippable frame is its number and its length, both 4 bytes little-endian, and
+// the content; so "age -d | zstd -d" prints what the payload holds. The object's
+// size is the smallest that has room for frame A, the payload and a frame B of at
+// least 8 bytes, is a Padmé size, at least 4096, and can be an age file's size
+// (1643 + n + 16·max(1, ⌈n/65536⌉) for a plaintext of n bytes); frame B fills it
+// up. Padmé: with e = ⌊log2 L⌋ and s = ⌊log2 e⌋ + 1, L is rounded up to a multiple
+// of 2^(e-s). Objects have at most 32 MiB.
+//
+// The header is exact JSON, at most 1 MiB:
+//
+//	v        1
+//	locker   the locker's id
+//	kind     "door", "member", "epoch", "mark", "entry", "run", "base" or "pack"
+//	writer   a device's id; "phrase" for a door
+//	number   up to 2^53-1; member: up to 1024; epoch: 1 to 1024
+//	to       epochs alone: the recipient, a device's id or "phrase"
+//	epoch    what it is sealed to: "MAKER/NUMBER" of an epoch; for an epoch the same
+//	         as to; for a door "door"
+//	log      a JSON object, the replica's part; kept byte for byte
+//	length   of the payload
+//	sha256   of the payload, in lower-case hex
+//
+// The id of an object is SHA-256 of the header's bytes, in lower-case hex. The
+// signature is by the writer's key (the root key for a door), over
+//
+//	"locker/1 object" ‖ 0x00 ‖ locker id ‖ 0x00 ‖ header
+//
+// A door is sealed to the door identity, an epoch to its recipient's identity
+// (the recovery identity for the phrase), everything else to an epoch. A header of
+// version 2 or more with a good signature is authentic, and not read further.
+//
+// Other signatures by devices are over "locker/1 statement CONTEXT" ‖ 0x00 ‖ locker
+// id ‖ 0x00 ‖ message, where CONTEXT names what is signed.
+//
+// # Doors and member objects
+//
+// The payload, decompressed, is exact JSON and either admits a device or removes
+// one. A door says it in the phrase's name, a member object in its writer's.
+//
+//	v        1
+//	admit    a card
+//	remove   {"device": id, "number": n, "id": hex, "clock": n, "void": [ids]}
+//	tips     ids of the newest doors and member objects that the writer had seen and
+//	         that count, sorted; optional
+//
+// number, id and clock are the pin: the last entry of the removed device that
+// counts (0 and "" if none does) and the last revision. void (optional, sorted, in
+// doors alone) lists member objects by the removed device that remove others and
+// are to be as if they had not been made.
+//
+// A card is what a device shows of itself, and the form of a request to be admitted:
+//
+//	v          1
+//	name       1 to 64 bytes of printable UTF-8
+//	key        its public Ed25519 key
+//	recipient  its age recipient, the 1,216 bytes of which bech32("age1pq", …) is the text
+//	proof      its signature over "locker/1 device" ‖ 0x00 ‖ locker id ‖ 0x00 ‖
+//	           name ‖ 0x00 ‖ key ‖ recipient
+//
+// Which of these statements count, and who is a member, is said in judge.go, and in
+// short: a statement counts if its writer is a member judging by what it names,
+// directly or through others; a removal is void if a senior's standing removal, not
+// having seen it, removed its writer, or, not having seen the admission, its
+// admitter, and so up; an admission is void if any standing removal did. Seniority
+// is the path of admissions from the phrase.
+//
+// # Epochs
+//
+// An epoch is named by its maker and a number, and there is an object for each
+// recipient: each member, and the phrase. The payload is exact JSON:
+//
+//	v           1
+//	recipients  devices, the maker among them, sorted; the phrase is always one too
+//	removed     devices that the maker knows to be removed, sorted; optional
+//	identity    the epoch's age hybrid identity, AGE-SECRET-KEY-PQ-1…
+//	earlier     every other epoch that its maker knows, optional:
+//	            [{"maker": id, "number": n, "identity": text}]
+//
+// An epoch is sealed to only if its own object, by its maker, is here; its maker,
+// its recipients and the recipients of all epochs that carry it are members; and no
+// device is removed that its maker did not know to be. So "age -d" with the
+// recovery identity opens the epochs, and with the identities in them all the rest.
+//
+// # Device file and invitation
+//
+// [Keyring.Secret] and [Keyring.Invite] are exact JSON: v, locker, name_key, root
+// (public key), recovery (recipient, 1,216 bytes), keys (public keys of members that
+// an invitation named, optional), and in a device file sign, identity (seeds of the
+// device's keys) and name.
 package crypto

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 
@@ -18,7 +17,10 @@ import (
 // Since an epoch is handed on with every later one, those who know it are its
 // recipients and those of every epoch that carries it. And a device that was
 // removed may have got it in a way that is not known here, unless the epoch's maker
-// knew of the removal. So both are kept, and both are looked at in choose.
+// knew of the removal. So both are kept, and both are looked at in fit. (Devices
+// whose admission is void do not count as removed here: a thief that is out already
+// could make such admissions without end, each a reason for a new epoch. If somebody
+// was taken in and made an epoch for one, that epoch says so.)
 type epoch struct {
 	maker     string
 	number    uint64
@@ -80,7 +82,7 @@ func (k *Keyring) NewEpoch() (number uint64, payloads map[string][]byte, err err
 		return 0, nil, err
 	}
 	p := epochPayload{Version: 1, Recipients: slices.Clone(k.verdict.sorted), Identity: identity.String()}
-	p.Removed = slices.Sorted(maps.Keys(k.verdict.removed))
+	p.Removed = slices.Clone(k.verdict.gone)
 	number = k.lastMade
 	for _, e := range k.epochs {
 		p.Earlier = append(p.Earlier, earlierOf{e.maker, e.number, e.text})
@@ -235,7 +237,7 @@ func (k *Keyring) fit(e *epoch) bool {
 			return false
 		}
 	}
-	for d := range k.verdict.removed {
+	for _, d := range k.verdict.gone {
 		if _, knew := slices.BinarySearch(e.removed, d); !knew {
 			return false
 		}

@@ -142,6 +142,7 @@ type verdict struct {
 	sorted  []string         // members
 	cards   map[string]*card // of all devices that were ever admitted
 	removed map[string]Pin
+	gone    []string // of removed: sorted, those that a standing removal removed
 }
 
 func (v verdict) is(device string) bool {
@@ -152,7 +153,7 @@ func (v verdict) is(device string) bool {
 func (v verdict) ever(device string) bool { return v.cards[device] != nil }
 
 func (v verdict) equal(w verdict) bool {
-	return slices.Equal(v.sorted, w.sorted) && maps.Equal(v.removed, w.removed)
+	return slices.Equal(v.sorted, w.sorted) && maps.Equal(v.removed, w.removed) && slices.Equal(v.gone, w.gone)
 }
 
 // judge judges the statements of a past, or all for nil.
@@ -242,13 +243,19 @@ func (c *court) verdict() verdict {
 		}
 		var pin Pin
 		for _, r := range c.removes[device] {
-			if c.standing[r] && r.remove.Pin.compare(pin) > 0 {
+			if !c.standing[r] {
+				continue
+			}
+			if r.remove.Pin.compare(pin) > 0 {
 				pin = r.remove.Pin
 			}
+			v.gone = append(v.gone, device)
 		}
 		v.removed[device] = pin
 	}
 	slices.Sort(v.sorted)
+	slices.Sort(v.gone)
+	v.gone = slices.Compact(v.gone)
 	return v
 }
 

@@ -197,7 +197,10 @@ func (w *world) admitAgain(writer, device string) {
 // without is v without some devices.
 func (v verdict) without(devices []string) verdict {
 	gone := func(d string) bool { return slices.Contains(devices, d) }
-	out := verdict{sorted: slices.DeleteFunc(slices.Clone(v.sorted), gone), removed: maps.Clone(v.removed)}
+	out := verdict{
+		sorted: slices.DeleteFunc(slices.Clone(v.sorted), gone), gone: slices.DeleteFunc(slices.Clone(v.gone), gone),
+		removed: maps.Clone(v.removed),
+	}
 	maps.DeleteFunc(out.removed, func(d string, _ Pin) bool { return gone(d) })
 	return out
 }
@@ -426,5 +429,15 @@ func TestMissing(t *testing.T) {
 	}
 	if got := g.judge(nil).sorted; !slices.Equal(got, []string{"a", "b", "c"}) {
 		t.Errorf("members %v", got)
+	}
+}
+
+// BenchmarkJudge judges a locker with far more history than an owner makes.
+func BenchmarkJudge(b *testing.B) {
+	w := newWorld(nil, 1)
+	w.live(600, true)
+	b.Logf("%d statements", len(w.all))
+	for b.Loop() {
+		judged(w.all)
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	mrand "math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -395,4 +397,183 @@ func TestRestore(t *testing.T) {
 	if _, frames, _, err := old.Open(r, object); err != nil || string(frames) != "more" {
 		t.Errorf("the old device reads %q, %v", frames, err)
 	}
+}
+
+// TestRandomOrderOfAbsorb gives a keyring what a locker with removals and several
+// epochs has, in many orders: members, pins, tips and the epoch to seal to are
+// always the same.
+func TestRandomOrderOfAbsorb(t *testing.T) {
+	type item struct {
+		ref     Ref
+		id      string
+		payload []byte
+	}
+	seed := testSeed(4)
+	k, err := Found(seed, "laptop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var items []item
+	say := func(r Ref, payload []byte, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, id, err := k.Seal(r, nil, payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.Absorb(r, id, nil, payload); err != nil {
+			t.Fatal(err)
+		}
+		items = append(items, item{r, id, payload})
+	}
+	epoch := func() {
+		t.Helper()
+		number, payloads, err := k.NewEpoch()
+		say(Ref{"epoch", k.Device(), number, k.Device()}, payloads[k.Device()], err)
+	}
+	door, err := k.Door(0)
+	say(Ref{"door", "phrase", 0, ""}, door, err)
+	epoch()
+	var devices []string
+	for i := range 4 {
+		other, err := Join(k.Invite(), fmt.Sprint("device ", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		payload, err := k.Admit(other.Request())
+		say(Ref{"member", k.Device(), uint64(i), ""}, payload, err)
+		epoch()
+		devices = append(devices, other.Device())
+	}
+	payload, err := k.Remove(devices[1], Pin{Number: 3, ID: strings.Repeat("a", 64)})
+	say(Ref{"member", k.Device(), 4, ""}, payload, err)
+	epoch()
+	payload, err = k.Evict(devices[2], Pin{}, devices[1])
+	say(Ref{"door", "phrase", 1, ""}, payload, err)
+	if !k.NeedsEpoch() {
+		t.Error("no epoch is needed after a removal")
+	}
+	state := func(k *Keyring) string {
+		current := "none"
+		if k.current != nil {
+			current = k.current.name()
+		}
+		return fmt.Sprint(k.Members(), k.Removed(), k.Tips(), current, k.NeedsEpoch(), len(k.epochs))
+	}
+	if k.current != nil {
+		t.Errorf("it seals to %s, which a removed device has", k.current.name())
+	}
+	epoch()
+	want := state(k)
+	for seed := range uint64(200) {
+		rnd := mrand.New(mrand.NewPCG(seed, 0))
+		again, err := Load(k.Secret())
+		if err != nil {
+			t.Fatal(err)
+		}
+		mixed := slices.Concat(items, items[:3])
+		rnd.Shuffle(len(mixed), func(i, j int) { mixed[i], mixed[j] = mixed[j], mixed[i] })
+		for _, i := range mixed {
+			if _, err := again.Absorb(i.ref, i.id, nil, i.payload); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := state(again); got != want {
+			t.Fatalf("with seed %d it is\n%s\nand not\n%s", seed, got, want)
+		}
+		for _, i := range mixed {
+			if changed, err := again.Absorb(i.ref, i.id, nil, i.payload); err != nil || changed {
+				t.Fatalf("absorbing again: %v, %v", changed, err)
+			}
+		}
+	}
+}
+
+// TestAnEpochOfAForeignMakerIsNotSealedTo lets members and others offer epochs.
+func TestAnEpochOfAForeignMakerIsNotSealedTo(t *testing.T) {
+	a, b := two(t)
+	was := a.current
+	offer := func(maker string, number uint64, p epochPayload) {
+		t.Helper()
+		p.Version = 1
+		if p.Identity == "" {
+			seed := NewSeed()
+			p.Identity = identityText(seed[:])
+		}
+		r := Ref{"epoch", maker, number, a.Device()}
+		if _, err := a.Absorb(r, strings.Repeat("e", 64), nil, marshalExact(&p)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stranger, err := Join(a.Invite(), "stranger")
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(d ...string) []string { slices.Sort(d); return d }
+	offer(stranger.Device(), 9, epochPayload{Recipients: with(stranger.Device(), a.Device(), b.Device())})
+	if a.current != was {
+		t.Error("it seals to a stranger's epoch")
+	}
+	offer(b.Device(), 9, epochPayload{Recipients: with(stranger.Device(), a.Device(), b.Device())})
+	if a.current != was {
+		t.Error("it seals to an epoch that a stranger has")
+	}
+	// b claims that an epoch of a's has another secret.
+	seed := NewSeed()
+	offer(b.Device(), 1, epochPayload{Recipients: with(b.Device()),
+		Earlier: []earlierOf{{a.Device(), was.number + 1, identityText(seed[:])}}})
+	if a.current != was {
+		t.Error("it seals to an epoch that another claims to be its own")
+	}
+	// b hands a's epochs on to a stranger, one by one.
+	for number := was.number; number > 0; number-- {
+		i := slices.IndexFunc(a.epochs, func(e *epoch) bool { return e.own && e.maker == a.Device() && e.number == number })
+		offer(b.Device(), 20-number, epochPayload{Recipients: with(stranger.Device(), b.Device()),
+			Earlier: []earlierOf{{a.Device(), number, a.epochs[i].text}}})
+		if a.current != nil && a.current.text == a.epochs[i].text {
+			t.Error("it seals to an epoch that was handed on to a stranger")
+		}
+	}
+	if !a.NeedsEpoch() {
+		t.Error("no epoch is needed")
+	}
+}
+
+// TestConcurrentUse is for the race detector.
+func TestConcurrentUse(t *testing.T) {
+	a, b := two(t)
+	r := Ref{"entry", a.Device(), 1, ""}
+	object, _, err := a.Seal(r, nil, []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for range 10 {
+				if _, _, _, err := b.Open(r, object); err != nil {
+					t.Error(err)
+				}
+				if _, _, err := b.Seal(Ref{"entry", b.Device(), uint64(i), ""}, nil, []byte("y")); err != nil {
+					t.Error(err)
+				}
+				number, payloads, err := b.NewEpoch()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := b.Absorb(Ref{"epoch", b.Device(), number, b.Device()}, strings.Repeat("f", 64), nil, payloads[b.Device()]); err != nil {
+					t.Error(err)
+				}
+				b.Members()
+				b.Removed()
+				b.Tips()
+				b.DeviceName(a.Device())
+				b.Invite()
+			}
+		})
+	}
+	wg.Wait()
 }
