@@ -109,12 +109,18 @@ type Sink struct {
 	// Drop makes Put count records in Dropped and not keep them.
 	Drop    bool
 	Dropped int
+	// OnPut, when set, is called with the number of records put so far.
+	OnPut func(n int)
+	put   int
 }
 
 var _ plugins.Sink = (*Sink)(nil)
 
 // Put keeps records.
 func (s *Sink) Put(ctx context.Context, records ...locker.Record) error {
+	if s.put += len(records); s.OnPut != nil {
+		s.OnPut(s.put)
+	}
 	if s.Drop {
 		s.Dropped += len(records)
 		return ctx.Err()

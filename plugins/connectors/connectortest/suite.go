@@ -116,27 +116,34 @@ func stops(t *testing.T, c plugins.Connector, f *File) {
 	}
 }
 
-// survives parses damaged copies: a panic or an error that is no FileError fails
-// the test, and so does an id given twice.
+// survives parses damaged copies.
 func survives(t *testing.T, c plugins.Connector, f *File) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 1))
 	whole := f.Bytes()
-	for i := range 200 {
-		damaged := damage(random, whole)
-		sink := new(Sink)
-		file := NewFile(f.Name(), damaged)
-		if _, err := c.Recognise(t.Context(), file); err != nil {
-			t.Fatalf("seed %d, copy %d: recognise: %v", seed, i, err)
+	for range 200 {
+		if Survive(t, c, NewFile(f.Name(), damage(random, whole))); t.Failed() {
+			t.Fatalf("the seed was %d", seed)
 		}
-		err := c.Parse(t.Context(), file, sink)
-		var broken *plugins.FileError
-		if err != nil && !errors.As(err, &broken) {
-			t.Fatalf("seed %d, copy %d: %v is no *plugins.FileError", seed, i, err)
-		}
-		if err := unique(sink); err != nil {
-			t.Fatalf("seed %d, copy %d: %v", seed, i, err)
-		}
+	}
+}
+
+// Survive parses a file of any bytes, for fuzz targets. It fails the test for an
+// error that is no *plugins.FileError, for an id given twice and for a record
+// that the gate would refuse.
+func Survive(t *testing.T, c plugins.Connector, f *File) {
+	t.Helper()
+	if _, err := c.Recognise(t.Context(), f); err != nil {
+		t.Fatalf("recognise: %v", err)
+	}
+	sink := new(Sink)
+	err := c.Parse(t.Context(), f, sink)
+	var broken *plugins.FileError
+	if err != nil && !errors.As(err, &broken) {
+		t.Fatalf("%v is no *plugins.FileError", err)
+	}
+	if err := unique(sink); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -105,13 +105,15 @@ type csvParser struct {
 	out     plugins.Sink
 	w       *writer
 	count   int // rows that became transactions
-	undated []undated
+	undated []trouble
 	failed  int
+
+	failedFirst trouble
 }
 
-// An undated is a row without a date. After the last transaction it is a footer,
-// such as a total; before, a failure.
-type undated struct {
+// A trouble is a row that is no transaction. One without a date is a failure
+// where a transaction follows, and else part of a footer, such as a total.
+type trouble struct {
 	line int
 	why  string
 }
@@ -122,7 +124,7 @@ func (c *csvParser) row(row []string, line int) error {
 	t, err := c.transaction(row)
 	var no *noDateError
 	if errors.As(err, &no) && len(c.undated) < maxUndated {
-		c.undated = append(c.undated, undated{line, err.Error()})
+		c.undated = append(c.undated, trouble{line, err.Error()})
 		return nil
 	}
 	c.failUndated()
@@ -142,19 +144,19 @@ func (c *csvParser) failUndated() {
 }
 
 func (c *csvParser) fail(line int, why string) {
-	c.failed++
+	if c.failed++; c.failed == 1 {
+		c.failedFirst = trouble{line, why}
+	}
 	c.out.Fail(fmt.Sprintf("line %d", line), why)
 }
 
 // finish judges the file as a whole.
 func (c *csvParser) finish() error {
-	if c.count == 0 && c.failed+len(c.undated) > 0 {
-		why := "has no transactions"
-		if len(c.undated) > 0 {
-			why = c.undated[0].why
-			return &plugins.FileError{At: fmt.Sprintf("line %d", c.undated[0].line), Why: "none of the rows could be read; the first one " + why}
-		}
-		return &plugins.FileError{At: "file", Why: "none of the rows could be read"}
+	if c.count == 0 && c.failed == 0 && len(c.undated) > 0 {
+		c.failedFirst = c.undated[0]
+	}
+	if c.count == 0 && c.failedFirst.why != "" {
+		return &plugins.FileError{At: fmt.Sprintf("line %d", c.failedFirst.line), Why: "none of the rows could be read; the first one " + c.failedFirst.why}
 	}
 	if n := len(c.undated); n > 0 {
 		batch.Note(c.out, "the last %d lines have no date and were taken for a footer", n)

@@ -234,17 +234,4 @@ func usualWidth(rows [][]string) int {
 	return 0
 }
 
-// all is [mostly] for nearly all cells.
-func all(test func(string) bool) func([]string) bool {
-	return func(cells []string) bool {
-		n := 0
-		for _, c := range cells {
-			if test(c) {
-				n++
-			}
-		}
-		return n*10 >= len(cells)*9
-	}
-}
-
 func hasLetters(s string) bool { return strings.IndexFunc(s, unicode.IsLetter) >= 0 }

@@ -152,7 +152,7 @@ func (l *layout) assign(body [][]string) {
 		return best
 	}
 	for {
-		i := find(roleDate, mostly(isDate))
+		i := find(roleDate, partly(isDate))
 		if i < 0 {
 			break
 		}
@@ -161,7 +161,7 @@ func (l *layout) assign(body [][]string) {
 	}
 	l.col[roleValueDate] = find(roleValueDate, mostly(isDate))
 	for _, r := range []role{roleAmount, roleDebit, roleCredit, roleBalance, roleFee} {
-		i := find(r, mostly(isMoney))
+		i := find(r, partly(isMoney))
 		if i >= 0 && units[i] != "" && r == roleAmount {
 			taken[i], i = false, -1 // "amount (mm)" is no money
 		}
@@ -189,7 +189,7 @@ func (l *layout) sound(body [][]string) bool {
 	if amount < 0 {
 		l.money = true
 	} else {
-		l.money = mostly(looksLikeMoney)(column(body, amount)) && len(column(body, amount)) > 0
+		l.money = partly(looksLikeMoney)(column(body, amount)) && len(column(body, amount)) > 0
 	}
 	beside := l.currency != "" || l.has(roleCurrency) || l.has(roleBalance) || l.has(roleDirection) || l.has(roleAccount) || l.has(roleReference)
 	payee := l.has(rolePayee) || l.has(roleMemo)
@@ -262,7 +262,16 @@ func column(rows [][]string, i int) []string {
 
 // mostly makes a test of a column of a test of its cells: true where two thirds
 // pass, and where there are none.
-func mostly(test func(string) bool) func([]string) bool {
+func mostly(test func(string) bool) func([]string) bool { return atLeast(test, 2, 3) }
+
+// partly is [mostly] for a third: what is left may be broken, or a footer below
+// a short table.
+func partly(test func(string) bool) func([]string) bool { return atLeast(test, 1, 3) }
+
+// all is [mostly] for nine of ten.
+func all(test func(string) bool) func([]string) bool { return atLeast(test, 9, 10) }
+
+func atLeast(test func(string) bool, part, of int) func([]string) bool {
 	return func(cells []string) bool {
 		n := 0
 		for _, c := range cells {
@@ -270,7 +279,7 @@ func mostly(test func(string) bool) func([]string) bool {
 				n++
 			}
 		}
-		return n*3 >= len(cells)*2
+		return n*of >= len(cells)*part
 	}
 }
 

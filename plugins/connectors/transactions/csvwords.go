@@ -50,8 +50,8 @@ var words = map[role][]string{
 	roleClock:     {"time", "uhrzeit", "heure", "hora", "ora", "tijd", "klokkeslett"},
 	roleAmount: {"amount", "transaction amount", "amount in account currency", "billing amount", "net amount", "amount debit credit", "betrag", "umsatz", "buchungsbetrag", "betrag in kontowahrung", "montant", "montant de l operation", "importe", "importe operacion", "importo", "valor", "montante", "bedrag", "transactiebedrag", "belob", "belop", "kwota", "kwota transakcji", "kwota operacji", "gross", "net", "brutto", "netto",
 		"amount source after fees", "sum", "total", "summe"},
-	roleDebit:     {"debit", "debit amount", "amount debit", "withdrawal", "withdrawals", "withdrawal amount", "withdrawal amt", "paid out", "money out", "outflow", "spent", "payments out", "belastung", "soll", "lastschrift", "ausgang", "ausgaben", "betrag soll", "montant debit", "debit euros", "debito", "cargo", "cargos", "dare", "uscite", "addebiti", "uitgaven", "ut fra konto", "ut", "obciazenia", "charges"},
-	roleCredit:    {"credit", "credit amount", "amount credit", "deposit", "deposits", "deposit amount", "deposit amt", "paid in", "money in", "inflow", "received", "payments in", "gutschrift", "haben", "eingang", "einnahmen", "betrag haben", "montant credit", "credit euros", "credito", "abono", "abonos", "avere", "entrate", "accrediti", "inkomsten", "inn pa konto", "inn", "uznania"},
+	roleDebit:     {"debit", "debit amount", "amount debit", "withdrawal", "withdrawals", "withdrawal amount", "withdrawal amt", "paid out", "money out", "outflow", "spent", "payments out", "belastung", "soll", "lastschrift", "ausgang", "ausgaben", "betrag soll", "montant debit", "debito", "cargo", "cargos", "dare", "uscite", "addebiti", "uitgaven", "ut fra konto", "ut", "obciazenia", "charges"},
+	roleCredit:    {"credit", "credit amount", "amount credit", "deposit", "deposits", "deposit amount", "deposit amt", "paid in", "money in", "inflow", "received", "payments in", "gutschrift", "haben", "eingang", "einnahmen", "betrag haben", "montant credit", "credito", "abono", "abonos", "avere", "entrate", "accrediti", "inkomsten", "inn pa konto", "inn", "uznania"},
 	roleDirection: {"debit credit", "credit debit", "dc", "d c", "cr dr", "dr cr", "credit debit indicator", "debit or credit", "dr or cr", "soll haben", "s h", "af bij", "soll haben kennzeichen", "sens", "direction", "transaction type", "type", "trans type", "tipo", "umsatz s h"},
 	roleCurrency:  {"currency", "transaction currency", "account currency", "ccy", "curr", "wahrung", "waehrung", "whrg", "devise", "devise du compte", "monnaie", "divisa", "moneda", "moeda", "munt", "muntsoort", "valuta", "valutakod", "currency code", "waluta"},
 	rolePayee: {"payee", "merchant", "merchant name", "payee name", "counterparty", "counterparty name", "counter party", "beneficiary", "recipient", "name of recipient", "target name", "vendor", "partner name", "name",
@@ -119,6 +119,9 @@ func plainHeader(s string) (name, currency, rest string) {
 		}
 	}
 	fields := strings.Fields(b.String())
+	if n := len(fields); n > 1 && (fields[n-1] == "euros" || fields[n-1] == "euro") {
+		currency, fields = "EUR", fields[:n-1]
+	}
 	if n := len(fields); n > 1 {
 		if code := currencyCode(strings.ToUpper(fields[n-1])); code != "" && slices.Contains(commonCodes, code) {
 			currency, fields = code, fields[:n-1]

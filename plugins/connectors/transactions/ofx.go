@@ -135,7 +135,9 @@ func (p *ofxParser) token(t token) error {
 	case "STMTRS", "CCSTMTRS", "INVSTMTRS":
 		p.currency, p.account, p.inFrom = "", nil, false
 	case "CURDEF":
-		p.currency = strings.ToUpper(t.text)
+		if !t.close {
+			p.currency = strings.ToUpper(t.text)
+		}
 	case "BANKACCTFROM", "CCACCTFROM", "INVACCTFROM":
 		p.inFrom, p.card = !t.close, t.name == "CCACCTFROM"
 		if p.inFrom {

@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/shopspring/decimal"
 )
 
 var errNoDate = errors.New("is no date")
@@ -117,25 +115,27 @@ const (
 )
 
 // plainDecimal checks that s is a decimal of digits alone and returns it as it
-// is written, so that "20.00" stays "20.00"; a plus sign, zeros in front and a
-// bare point go.
+// is written, so that "20.00" stays "20.00"; zeros in front, a bare point and the
+// sign of zero go.
 func plainDecimal(s string) (string, error) {
-	if len(s) > 40 || strings.Trim(s, "-0123456789.") != "" || !strings.ContainsAny(s, "0123456789") {
+	digits, negative := strings.CutPrefix(s, "-")
+	whole, part, _ := strings.Cut(digits, ".")
+	if whole+part == "" || whole != "" && !isNumber(whole) || part != "" && !isNumber(part) {
 		return "", errors.New("is no amount")
 	}
-	d, err := decimal.NewFromString(s)
-	if err != nil {
-		return "", errors.New("is no amount")
-	}
-	places := int32(0)
-	if i := strings.IndexByte(s, '.'); i >= 0 {
-		places = int32(len(s) - i - 1)
-	}
-	if places > maxPlaces || d.NumDigits() > maxDigits {
+	whole = strings.TrimLeft(whole, "0")
+	if len(part) > maxPlaces || len(whole)+len(part) > maxDigits {
 		return "", errors.New("is too long for an amount")
 	}
-	if d.IsZero() {
-		d = decimal.Zero
+	out := "0"
+	if whole != "" {
+		out = whole
 	}
-	return d.StringFixed(places), nil
+	if part != "" {
+		out += "." + part
+	}
+	if negative && strings.Trim(out, "0.") != "" {
+		out = "-" + out
+	}
+	return out, nil
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/binary"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -100,11 +99,13 @@ func (w *writer) count(parts ...string) string {
 
 // hash is over parts that are told apart by their lengths.
 func hash(parts ...string) (sum [sha256.Size]byte) {
-	var b strings.Builder
+	var buf [256]byte
+	b := buf[:0]
 	for _, p := range parts {
-		fmt.Fprintf(&b, "%d:%s", len(p), p)
+		b = strconv.AppendInt(b, int64(len(p)), 10)
+		b = append(append(b, ':'), p...)
 	}
-	return sha256.Sum256([]byte(b.String()))
+	return sha256.Sum256(b)
 }
 
 func half(sum [sha256.Size]byte) uint64 { return binary.BigEndian.Uint64(sum[:]) }
