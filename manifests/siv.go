@@ -8,6 +8,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
+	"sync"
 )
 
 // A pseudonymizer turns the ids of one collection into pseudonyms that mean
@@ -24,9 +25,25 @@ type pseudonymizer struct {
 	sub1     block // the subkeys of CMAC
 	sub2     block
 	empty    block // CMAC of a block of zeros: S2V without associated data
+	pool     sync.Pool
 }
 
 type block [aes.BlockSize]byte
+
+// A scratch is the memory for one operation: what is passed to a cipher.Block
+// would be allocated each time.
+type scratch struct {
+	state, next, key, counter block
+	text                      []byte
+}
+
+func (p *pseudonymizer) scratch() *scratch {
+	s, ok := p.pool.Get().(*scratch)
+	if !ok {
+		s = &scratch{text: make([]byte, 0, 8*idPadding)}
+	}
+	return s
+}
 
 // newPseudonymizer derives the keys of a collection.
 func newPseudonymizer(key []byte, collection string) (*pseudonymizer, error) {
@@ -53,7 +70,9 @@ func newSIV(key []byte) (*pseudonymizer, error) {
 	p.sub2 = p.sub1
 	p.sub2.double()
 	var zero block
-	p.empty = p.cmac(zero[:], nil)
+	s := p.scratch()
+	p.cmac(s, zero[:], nil)
+	p.empty = s.state
 	return p, nil
 }
 
@@ -66,59 +85,58 @@ func (b *block) double() {
 	b[len(b)-1] = b[len(b)-1]<<1 ^ carry*0x87
 }
 
-// cmac is AES-CMAC (RFC 4493) of the message with tail xored onto its last 16
-// bytes; tail may be nil.
-func (p *pseudonymizer) cmac(message []byte, tail *block) block {
-	var state, next block
+// cmac leaves the AES-CMAC (RFC 4493) of a message in s.state. tail, where it is
+// given, is xored onto the last 16 bytes of the message first.
+func (p *pseudonymizer) cmac(s *scratch, message []byte, tail *block) {
+	s.state = block{}
 	for start := 0; ; start += aes.BlockSize {
-		n := copy(next[:], message[start:])
-		last := start+aes.BlockSize >= len(message)
+		n := copy(s.next[:], message[start:])
 		if tail != nil {
-			for i := range n {
-				if at := start + i - (len(message) - aes.BlockSize); at >= 0 {
-					next[i] ^= tail[at]
-				}
+			for i := max(0, len(message)-aes.BlockSize-start); i < n; i++ {
+				s.next[i] ^= tail[start+i-(len(message)-aes.BlockSize)]
 			}
 		}
+		last := start+aes.BlockSize >= len(message)
 		switch {
 		case last && n == aes.BlockSize:
-			subtle.XORBytes(next[:], next[:], p.sub1[:])
+			subtle.XORBytes(s.next[:], s.next[:], p.sub1[:])
 		case last:
-			next[n] = 0x80
-			clear(next[n+1:])
-			subtle.XORBytes(next[:], next[:], p.sub2[:])
+			s.next[n] = 0x80
+			clear(s.next[n+1:])
+			subtle.XORBytes(s.next[:], s.next[:], p.sub2[:])
 		}
-		subtle.XORBytes(state[:], state[:], next[:])
-		p.mac.Encrypt(state[:], state[:])
+		subtle.XORBytes(s.state[:], s.state[:], s.next[:])
+		p.mac.Encrypt(s.state[:], s.state[:])
 		if last {
-			return state
+			return
 		}
 	}
 }
 
-// iv is S2V of one string.
-func (p *pseudonymizer) iv(plain []byte) block {
-	d := p.empty
+// iv leaves S2V of one string in s.state.
+func (p *pseudonymizer) iv(s *scratch, plain []byte) {
 	if len(plain) >= aes.BlockSize {
-		return p.cmac(plain, &d)
+		p.cmac(s, plain, &p.empty)
+		return
 	}
+	d := p.empty
 	d.double()
 	var padded block
 	padded[copy(padded[:], plain)] = 0x80
 	subtle.XORBytes(padded[:], padded[:], d[:])
-	return p.cmac(padded[:], nil)
+	p.cmac(s, padded[:], nil)
 }
 
 // stream xors text with the key stream that begins at iv.
-func (p *pseudonymizer) stream(iv block, text []byte) {
-	iv[8] &= 0x7f
-	iv[12] &= 0x7f
-	var key block
+func (p *pseudonymizer) stream(s *scratch, iv block, text []byte) {
+	s.counter = iv
+	s.counter[8] &= 0x7f
+	s.counter[12] &= 0x7f
 	for len(text) > 0 {
-		p.ctr.Encrypt(key[:], iv[:])
-		text = text[subtle.XORBytes(text, text, key[:]):]
-		for i := len(iv) - 1; i >= 0; i-- {
-			if iv[i]++; iv[i] != 0 {
+		p.ctr.Encrypt(s.key[:], s.counter[:])
+		text = text[subtle.XORBytes(text, text, s.key[:]):]
+		for i := len(s.counter) - 1; i >= 0; i-- {
+			if s.counter[i]++; s.counter[i] != 0 {
 				break
 			}
 		}
@@ -129,9 +147,10 @@ const idPadding = 32
 
 // pad appends id and its padding: 0x80, then zeros.
 func pad(out []byte, id string) []byte {
+	start := len(out)
 	out = append(out, id...)
 	out = append(out, 0x80)
-	for len(out)%idPadding != 0 {
+	for (len(out)-start)%idPadding != 0 {
 		out = append(out, 0)
 	}
 	return out
@@ -140,20 +159,23 @@ func pad(out []byte, id string) []byte {
 // order is a place for an id among the others of the collection that says nothing
 // about it: the same for each read under one grant.
 func (p *pseudonymizer) order(id string) block {
-	var buffer [4 * idPadding]byte
-	return p.iv(pad(buffer[:0], id))
+	s := p.scratch()
+	defer p.pool.Put(s)
+	s.text = pad(s.text[:0], id)
+	p.iv(s, s.text)
+	return s.state
 }
 
 // seal returns the pseudonym of an id.
 func (p *pseudonymizer) seal(id string) string {
-	var iv block
-	var buffer [aes.BlockSize + 4*idPadding]byte
-	whole := append(buffer[:0], iv[:]...)
-	text := pad(buffer[aes.BlockSize:aes.BlockSize], id)
-	iv = p.iv(text)
-	p.stream(iv, text)
-	whole = append(append(whole[:0], iv[:]...), text...)
-	return base64.RawURLEncoding.EncodeToString(whole)
+	s := p.scratch()
+	defer p.pool.Put(s)
+	s.text = pad(append(s.text[:0], s.state[:]...), id)
+	text := s.text[aes.BlockSize:]
+	p.iv(s, text)
+	copy(s.text, s.state[:])
+	p.stream(s, s.state, text)
+	return base64.RawURLEncoding.EncodeToString(s.text)
 }
 
 // open returns the id of a pseudonym; false where it is none of this collection
@@ -163,9 +185,12 @@ func (p *pseudonymizer) open(pseudonym string) (string, bool) {
 	if err != nil || len(whole) < aes.BlockSize+idPadding || (len(whole)-aes.BlockSize)%idPadding != 0 {
 		return "", false
 	}
-	iv, text := block(whole[:aes.BlockSize]), whole[aes.BlockSize:]
-	p.stream(iv, text)
-	if got := p.iv(text); subtle.ConstantTimeCompare(got[:], iv[:]) != 1 {
+	s := p.scratch()
+	defer p.pool.Put(s)
+	text := whole[aes.BlockSize:]
+	p.stream(s, block(whole[:aes.BlockSize]), text)
+	p.iv(s, text)
+	if subtle.ConstantTimeCompare(s.state[:], whole[:aes.BlockSize]) != 1 {
 		return "", false
 	}
 	end := len(text) - 1
