@@ -159,14 +159,16 @@ func (p *pass) absorb(ctx context.Context, o object) (bad, err error) {
 	}
 	if o.ref.Kind != "epoch" {
 		p.statements[o.id] = true
+	}
+	self := p.getSelf()
+	if own := o.ref.Kind == "door" && self.Joined && o.ref.Number == self.Door.N; !own && o.ref.Kind != "epoch" {
 		if err := p.keep(o.ref, o.sealed); err != nil {
 			return nil, err
 		}
 	}
-	self := p.getSelf()
 	self.Ack = self.Ack || changed && o.ref.Kind != "epoch"
 	n := notes{}
-	n.set("member/"+o.name, memberNote{o.ref, o.id, o.log, payload})
+	n.set("member/"+o.name+"/"+o.id, memberNote{o.ref, o.id, o.log, payload})
 	return nil, p.setSelf(ctx, self, n)
 }
 
@@ -190,14 +192,15 @@ func (r *Replica) Found(ctx context.Context) error {
 }
 
 // join makes this device's door, as the number given, and the epoch that its
-// coming calls for.
+// coming calls for. A door of this device that somebody else has taken is given up.
 func (r *Replica) join(ctx context.Context, door uint64) error {
 	self, n := r.getSelf(), notes{}
 	payload, err := r.sealer.Door(door)
 	if err != nil {
 		return err
 	}
-	first, err := r.statement(Ref{Kind: "door", Writer: phrase, Number: door}, self, n, payload)
+	ref := Ref{Kind: "door", Writer: phrase, Number: door}
+	first, err := r.statement(ref, self, n, payload)
 	if err != nil {
 		return err
 	}
@@ -205,7 +208,10 @@ func (r *Replica) join(ctx context.Context, door uint64) error {
 	if err != nil {
 		return err
 	}
-	self.Joined, self.Door, self.Doors = true, door, max(self.Doors, door+1)
+	if self.Joined {
+		n.set(outKey(self.DoorSeq), outNote{Ref: Ref{Kind: "door", Writer: phrase, Number: self.Door.N}, ID: self.Door.ID, Gone: true})
+	}
+	self.Joined, self.Door, self.DoorSeq, self.Doors = true, seen{door, first.id}, self.Seq+1, max(self.Doors, door+1)
 	return r.stage(ctx, self, n, append([]staged{first}, objects...)...)
 }
 
@@ -227,7 +233,7 @@ func (r *Replica) statement(ref Ref, self *selfNote, n notes, payload []byte) (s
 	if ref.Kind != "epoch" {
 		r.statements[id] = true
 	}
-	n.set("member/"+r.sealer.Name(ref), memberNote{ref, id, raw, payload})
+	n.set("member/"+r.sealer.Name(ref)+"/"+id, memberNote{ref, id, raw, payload})
 	return staged{ref, id, object}, nil
 }
 

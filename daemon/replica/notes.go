@@ -17,8 +17,9 @@ import (
 //	log/DEVICE/NUMBER     logNote: one entry that was read, or sealed here
 //	out/SEQ               outNote: the outbox, in the order of putting
 //	sent/REMOTE           how far of the outbox a remote has it (a number)
+//	mend/REMOTE/NAME      mendNote: an object that is being put again
 //	state/REMOTE          remoteNote: how the last pass with it went
-//	member/NAME           memberNote: what the keyring absorbed, to be absorbed at start
+//	member/NAME/ID        memberNote: what the keyring absorbed, to be absorbed at start
 //	blob/ID               []blobLine: where copies of the bytes of a blob lie
 //	pack/DEVICE/NUMBER    logNote: a pack that was sealed here
 //	fresh/ID              a blob whose line is not in an entry yet
@@ -27,27 +28,28 @@ import (
 
 // A selfNote is what this device knows of itself.
 type selfNote struct {
-	Device string            `json:"device"`
-	Joined bool              `json:"joined,omitempty"` // its door is made
-	Door   uint64            `json:"door,omitempty"`
-	Seq    uint64            `json:"seq"`             // newest line of the outbox
-	Entry  seen              `json:"entry"`           // newest entry that was sealed
-	Mark   seen              `json:"mark"`            // newest mark
-	Marked uint64            `json:"marked"`          // the entry that the newest mark names
-	MarkAt int64             `json:"mark_at"`         // when it was made, ms
-	Pack   uint64            `json:"pack"`            // newest pack
-	Cut    []byte            `json:"cut,omitempty"`   // State.Cut: what is sealed
-	Blobs  []byte            `json:"blobs,omitempty"` // State.NewBlobs: what is packed
-	Clock  clock             `json:"clock"`           // of the newest object
-	Made   int64             `json:"made"`            // when the newest entry was sealed, ms
-	Ack    bool              `json:"ack,omitempty"`   // something was read that calls for an answer
-	Held   int64             `json:"held,omitempty"`  // since when changes wait that are not urgent, ms
-	Marks  map[uint64]uint64 `json:"marks,omitempty"` // marks that are not deleted: number to line of the outbox
-	Ran    int64             `json:"ran"`             // how long passes have been going on, ms
-	Last   int64             `json:"last"`            // when the last one began, ms
-	Looked int64             `json:"looked"`          // when membership was last probed, ms
-	Full   int64             `json:"full"`            // when everyone was last looked at, ms
-	Doors  uint64            `json:"doors"`           // next door to probe
+	Device  string            `json:"device"`
+	Joined  bool              `json:"joined,omitempty"` // its door is made
+	Door    seen              `json:"door"`             // its number and id
+	DoorSeq uint64            `json:"door_seq"`         // its line of the outbox
+	Seq     uint64            `json:"seq"`              // newest line of the outbox
+	Entry   seen              `json:"entry"`            // newest entry that was sealed
+	Mark    seen              `json:"mark"`             // newest mark
+	Marked  uint64            `json:"marked"`           // the entry that the newest mark names
+	MarkAt  int64             `json:"mark_at"`          // when it was made, ms
+	Pack    uint64            `json:"pack"`             // newest pack
+	Cut     []byte            `json:"cut,omitempty"`    // State.Cut: what is sealed
+	Blobs   []byte            `json:"blobs,omitempty"`  // State.NewBlobs: what is packed
+	Clock   clock             `json:"clock"`            // of the newest object
+	Made    int64             `json:"made"`             // when the newest entry was sealed, ms
+	Ack     bool              `json:"ack,omitempty"`    // something was read that calls for an answer
+	Held    int64             `json:"held,omitempty"`   // since when changes wait that are not urgent, ms
+	Marks   map[uint64]uint64 `json:"marks,omitempty"`  // marks that are not deleted: number to line of the outbox
+	Ran     int64             `json:"ran"`              // how long passes have been going on, ms
+	Last    int64             `json:"last"`             // when the last one began, ms
+	Looked  int64             `json:"looked"`           // when membership was last probed, ms
+	Full    int64             `json:"full"`             // when everyone was last looked at, ms
+	Doors   uint64            `json:"doors"`            // next door to probe
 }
 
 // A peerNote is how far another device's log was read.
@@ -211,7 +213,7 @@ func (r *Replica) succeed(ctx context.Context, former selfNote, device string) (
 	}
 	var sent uint64
 	n := notes{}
-	for _, prefix := range []string{"out/", "sent/", "state/", "wait/"} {
+	for _, prefix := range []string{"out/", "sent/", "state/", "wait/", "mend/"} {
 		err := r.eachNote(ctx, prefix, func(key string, value []byte) error {
 			n[prefix+key] = nil
 			if prefix == "sent/" {

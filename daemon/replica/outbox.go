@@ -192,12 +192,20 @@ func (p *pass) sendOne(ctx context.Context, l *link, seq uint64, out outNote, n 
 			return err
 		}
 	}
+	if out.Ref.Kind == "door" {
+		if err := p.doorFree(ctx, l, out.Ref, out.ID); err != nil {
+			return err
+		}
+	}
 	if err := l.put(ctx, name, object); err != nil {
 		return err
 	}
 	if out.Put == 0 {
 		out.Put = p.now()
 		n.set(outKey(seq), out)
+	}
+	if out.Ref.Kind == "entry" {
+		return p.clear(ctx, fmt.Sprintf("own/%d", out.Ref.Number))
 	}
 	return nil
 }

@@ -228,6 +228,8 @@ func (p *pass) apply(ctx context.Context, rd *reading, f fetched, key string) (v
 	n.set(peerKey(rd.device), peer)
 	n.set(logKey(rd.device, f.ref.Number), logNote{ID: f.id, More: f.header.more})
 	n.set("self", self)
+	gone := fmt.Sprintf("missing/%s/%d", rd.device, f.ref.Number)
+	n["wait/"+key], n["wait/"+gone] = nil, nil
 	if err := p.blobNotes(ctx, n, lines.blobs); err != nil {
 		return found, err
 	}
@@ -243,8 +245,9 @@ func (p *pass) apply(ctx context.Context, rd *reading, f fetched, key string) (v
 	maps.Copy(p.peers, others)
 	p.peers[rd.device] = peer
 	p.remember(self)
+	p.forget(key, gone)
 	p.entries++
-	return found, p.afterApply(ctx, rd, f, peer, forks, key)
+	return found, p.afterApply(ctx, rd, f, peer, forks)
 }
 
 // verdictBad is bad, where a variable of that name hides it.
@@ -274,15 +277,14 @@ func (p *pass) merge(ctx context.Context, device string, changes []byte, n notes
 	})
 }
 
-// afterApply tells what the entry showed, and takes back what it settled.
-func (p *pass) afterApply(ctx context.Context, rd *reading, f fetched, peer *peerNote, forks []uint64, key string) error {
+// afterApply tells what the entry showed.
+func (p *pass) afterApply(ctx context.Context, rd *reading, f fetched, peer *peerNote, forks []uint64) error {
 	for _, number := range forks {
 		if err := p.wait(ctx, fmt.Sprintf("fork/%s/%d", rd.device, number), p.forkNotice(rd.device, number, rd.device)); err != nil {
 			return err
 		}
 	}
-	gone := fmt.Sprintf("missing/%s/%d", rd.device, f.ref.Number)
-	return errors.Join(p.clear(ctx, key, gone), p.watchOwn(ctx, rd.device, f.header, peer))
+	return p.watchOwn(ctx, rd.device, f.header, peer)
 }
 
 // advance returns the note of a log after one more entry of it, and the numbers of

@@ -54,10 +54,25 @@ func (p *pass) restore(ctx context.Context) error {
 	} else if err := p.checkClones(ctx); err != nil {
 		return err
 	}
-	if err := p.push(ctx); err != nil {
-		return err
+	for range doorsMissing {
+		err := p.push(ctx)
+		if err == nil && p.allFailed() {
+			return p.reachError()
+		}
+		if err == nil {
+			err = p.checkDoor(ctx)
+		}
+		if !errors.Is(err, errDoorTaken) {
+			return err
+		}
+		if _, err := p.readDoors(ctx, doorsMissing); err != nil {
+			return err
+		}
+		if err := p.join(ctx, p.getSelf().Doors); err != nil {
+			return err
+		}
 	}
-	return p.checkDoor(ctx)
+	return fmt.Errorf("%w again and again: restore again later", errDoorTaken)
 }
 
 // fetchAll reads everything: doors, epochs, membership, marks, entries.
@@ -145,55 +160,34 @@ func (p *pass) noDoor(ctx context.Context) error {
 	return fmt.Errorf("%w: check the name of the remote and the folder on it", ErrNoLocker)
 }
 
-// checkDoor reads this device's door back from each remote. Where another device
-// has taken the same one, and none that is seen has named this device yet, the next
-// door is taken.
+// errDoorTaken says that another device, restored at the same time, has this
+// device's door. Without a door of its own the phrase does not find it.
+var errDoorTaken = errors.New("another device has taken the same door: run 'locker restore' on this one again, with the recovery phrase")
+
+// checkDoor reads this device's door back from each remote.
 func (p *pass) checkDoor(ctx context.Context) error {
-	for range doorsMissing {
-		self := p.getSelf()
-		overwritten, err := p.doorOverwritten(ctx, Ref{Kind: "door", Writer: phrase, Number: self.Door})
-		if err != nil || !overwritten {
-			return err
-		}
-		if _, err := p.readDoors(ctx, doorsMissing); err != nil {
-			return err
-		}
-		if err := p.join(ctx, p.getSelf().Doors); err != nil {
-			return err
-		}
-		if err := p.push(ctx); err != nil {
-			return err
-		}
-	}
-	return errors.New("other devices keep taking the same door: restore again later")
-}
-
-// doorOverwritten says whether a remote has another device's door under the name.
-func (p *pass) doorOverwritten(ctx context.Context, ref Ref) (bool, error) {
+	self := p.getSelf()
 	for _, l := range p.links {
-		sealed, err := l.get(ctx, p.sealer.Name(ref))
-		if ctx.Err() != nil {
-			return false, ctx.Err()
-		}
-		if err != nil {
-			continue
-		}
-		o, v := p.open(ref, sealed)
-		if v != found || o.id == p.doorID(ctx, ref) {
-			continue
-		}
-		if bad, err := p.absorb(ctx, o); err != nil || bad == nil {
-			return true, err
+		if err := p.doorFree(ctx, l, Ref{Kind: "door", Writer: phrase, Number: self.Door.N}, self.Door.ID); err != nil {
+			return err
 		}
 	}
-	return false, nil
+	return ctx.Err()
 }
 
-// doorID is the id of the door that this device made under a name, or empty.
-func (p *pass) doorID(ctx context.Context, ref Ref) string {
-	var m memberNote
-	if _, err := p.note(ctx, "member/"+p.sealer.Name(ref), &m); err != nil {
-		return ""
+// doorFree fails with errDoorTaken where a remote has another device's door under
+// a name.
+func (p *pass) doorFree(ctx context.Context, l *link, ref Ref, id string) error {
+	sealed, err := l.get(ctx, p.sealer.Name(ref))
+	if err != nil {
+		return ctx.Err() // free, or not to be had
 	}
-	return m.ID
+	o, v := p.open(ref, sealed)
+	if v != found || o.id == id {
+		return nil
+	}
+	if bad, err := p.absorb(ctx, o); err != nil || bad != nil {
+		return err
+	}
+	return errDoorTaken
 }

@@ -299,8 +299,10 @@ func (p *pass) checkOwn(ctx context.Context, l *link, self *selfNote, number uin
 		o, v = p.open(ref, sealed)
 	}
 	key := fmt.Sprintf("own/%d", number)
+	if v != found && number <= self.Entry.N {
+		return nil // an upload of this device that was cut, to be put again
+	}
 	if v != found {
-		o.why = errors.Join(o.why)
 		return p.wait(ctx, key, waitNote{
 			Kind: "bad", Object: name, Device: self.Device, Number: number,
 			What: fmt.Sprintf("under the name of entry %d of this device the remote has something else: %v", number, o.why),
@@ -383,7 +385,7 @@ func (p *pass) wake() {
 
 // keepSending sends what is sealed until wake is closed.
 func (p *pass) keepSending(ctx context.Context, l *link, wake <-chan struct{}) error {
-	var failed error
+	failed := p.mendAll(ctx, l)
 	for open := true; open; {
 		_, open = <-wake
 		if failed == nil {

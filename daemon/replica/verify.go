@@ -22,6 +22,7 @@ type known struct {
 	ref  Ref
 	id   string // empty where it is not known
 	held bool   // this device keeps its sealed bytes
+	size int64  // of the object, where it is known
 }
 
 // everything lists the objects that should be on every remote, as far as this
@@ -32,8 +33,9 @@ func (p *pass) everything(ctx context.Context) ([]known, error) {
 	err := p.eachNote(ctx, "member/", func(_ string, value []byte) error {
 		var m memberNote
 		err := json.Unmarshal(value, &m)
-		if m.Ref.Kind != "epoch" || m.Ref.Writer != self.Device { // own epochs are in the outbox
-			all = append(all, known{m.Ref, m.ID, m.Ref.Kind != "epoch"})
+		own := m.Ref.Kind == "epoch" && m.Ref.Writer == self.Device || m.Ref.Kind == "door" && self.Joined && m.Ref.Number == self.Door.N
+		if !own { // what this device made is in the outbox
+			all = append(all, known{ref: m.Ref, id: m.ID, held: m.Ref.Kind != "epoch"})
 		}
 		return err
 	})
@@ -43,8 +45,8 @@ func (p *pass) everything(ctx context.Context) ([]known, error) {
 	err = p.eachNote(ctx, "out/", func(_ string, value []byte) error {
 		var out outNote
 		err := json.Unmarshal(value, &out)
-		if !out.Delete && !out.Gone && out.Ref.Kind != "door" && out.Ref.Kind != "member" {
-			all = append(all, known{out.Ref, out.ID, true})
+		if !out.Delete && !out.Gone {
+			all = append(all, known{out.Ref, out.ID, true, out.Size})
 		}
 		return err
 	})
@@ -60,7 +62,7 @@ func (p *pass) everything(ctx context.Context) ([]known, error) {
 		}
 		err := json.Unmarshal(value, &entry)
 		if device != self.Device {
-			all = append(all, known{ref, entry.ID, false})
+			all = append(all, known{ref: ref, id: entry.ID})
 		}
 		return err
 	})
@@ -70,7 +72,7 @@ func (p *pass) everything(ctx context.Context) ([]known, error) {
 	packs, err := p.packsOf(ctx)
 	for ref, id := range packs {
 		if ref.Writer != self.Device {
-			all = append(all, known{ref, id, false})
+			all = append(all, known{ref: ref, id: id})
 		}
 	}
 	return all, err
@@ -104,22 +106,28 @@ func (p *pass) healOn(ctx context.Context, l *link, all []known) error {
 	for _, k := range all {
 		name := p.sealer.Name(k.ref)
 		size, listed := names[name]
-		if listed && size != 0 || !k.held && (k.ref.Kind != "entry" || asked >= lostAtOnce) {
-			continue
+		switch {
+		case listed && k.size != 0 && size != k.size: // a part of it, perhaps
+			_, err = p.verifyOne(ctx, l, k)
+		case listed || !k.held && (k.ref.Kind != "entry" || asked >= lostAtOnce):
+		default:
+			asked++
+			err = p.healOne(ctx, l, k, name)
 		}
-		there, err := l.has(ctx, name)
 		if err != nil {
-			return err
-		}
-		asked++
-		if err := p.healOne(ctx, l, k, name, there); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *pass) healOne(ctx context.Context, l *link, k known, name string, there bool) error {
+// healOne looks whether an object that is not listed is there, and puts it again
+// if not.
+func (p *pass) healOne(ctx context.Context, l *link, k known, name string) error {
+	there, err := l.has(ctx, name)
+	if err != nil {
+		return err
+	}
 	key := fmt.Sprintf("lost/%s/%s/%d", l.Name, k.ref.Writer, k.ref.Number)
 	switch {
 	case there:
@@ -130,11 +138,55 @@ func (p *pass) healOne(ctx context.Context, l *link, k known, name string, there
 			p.log.Warn("cannot put again what the remote lost", "object", name, "err", err)
 			return nil
 		}
-		return l.put(ctx, name, object)
+		return p.mend(ctx, l, k.ref, k.id, object)
 	}
 	w := p.missingNotice(k.ref.Writer, k.ref.Number)
 	w.What = fmt.Sprintf("entry %d of %s was read here and is not on %s any more", k.ref.Number, p.nameOf(k.ref.Writer), l.Name)
 	return p.wait(ctx, key, w)
+}
+
+// A mendNote is an object that is being put again. It is noted before, because a
+// put that fails may leave a part, and is put until that worked.
+type mendNote struct {
+	Ref Ref    `json:"ref"`
+	ID  string `json:"id"`
+}
+
+// mend puts an object again that a remote has lost or damaged.
+func (p *pass) mend(ctx context.Context, l *link, ref Ref, id string, object []byte) error {
+	name := p.sealer.Name(ref)
+	key := "mend/" + l.Name + "/" + name
+	n := notes{}
+	n.set(key, mendNote{ref, id})
+	if err := p.state.SetNotes(ctx, n); err != nil {
+		return err
+	}
+	if err := l.put(ctx, name, object); err != nil {
+		return err
+	}
+	return p.state.SetNotes(ctx, notes{key: nil})
+}
+
+// mendAll goes on with what was being put again when a pass ended.
+func (p *pass) mendAll(ctx context.Context, l *link) error {
+	prefix := "mend/" + l.Name + "/"
+	var all []mendNote
+	err := p.eachNote(ctx, prefix, func(_ string, value []byte) error {
+		var m mendNote
+		err := json.Unmarshal(value, &m)
+		all = append(all, m)
+		return err
+	})
+	for _, m := range all {
+		if err != nil {
+			return err
+		}
+		var object []byte
+		if object, err = p.anywhere(ctx, l, known{ref: m.Ref, id: m.ID, held: true}); err == nil && object != nil {
+			err = p.mend(ctx, l, m.Ref, m.ID, object)
+		}
+	}
+	return err
 }
 
 // Verify reads everything back that should be on a remote and checks it, after a
@@ -223,7 +275,7 @@ func (p *pass) verifyOne(ctx context.Context, l *link, k known) (Report, error) 
 		return r, err
 	}
 	if object != nil {
-		if err := l.put(ctx, name, object); err != nil {
+		if err := p.mend(ctx, l, k.ref, k.id, object); err != nil {
 			return r, err
 		}
 		r.Repaired = 1

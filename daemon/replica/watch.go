@@ -60,6 +60,15 @@ func (p *pass) clear(ctx context.Context, keys ...string) error {
 	return nil
 }
 
+// forget is clear for what a write of other notes has cleared already.
+func (p *pass) forget(keys ...string) {
+	p.waiting.Lock()
+	defer p.waiting.Unlock()
+	for _, key := range keys {
+		delete(p.waits, key)
+	}
+}
+
 // clearPrefix clears all whose key begins with prefix and that keep does not hold.
 func (p *pass) clearPrefix(ctx context.Context, prefix string, keep func(key string) bool) error {
 	var keys []string

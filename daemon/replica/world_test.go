@@ -150,6 +150,10 @@ func (w *world) same(devices ...*device) {
 	w.t.Helper()
 	for _, d := range devices[1:] {
 		if d.state.hash() != devices[0].state.hash() {
+			for _, d := range devices {
+				st, err := d.Status(context.Background())
+				w.t.Logf("%s (%s): %+v %v", d.name, d.keys.Device(), st, err)
+			}
 			w.t.Fatalf("%s has %s, %s has %s", devices[0].name, devices[0].state.hash(), d.name, d.state.hash())
 		}
 	}
