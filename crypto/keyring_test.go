@@ -541,6 +541,42 @@ func TestAnEpochOfAForeignMakerIsNotSealedTo(t *testing.T) {
 	}
 }
 
+// TestWhoMayMakeEpochs: only devices that are or were members, and those that an
+// invitation named.
+func TestWhoMayMakeEpochs(t *testing.T) {
+	a, b := two(t)
+	stranger, err := Join(a.Invite(), "stranger")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// b's admission of the stranger waits for what it names, so the key is known.
+	s := &statement{Version: 1, Admit: &stranger.self, Tips: []string{strings.Repeat("0", 64)}}
+	if changed, err := a.Absorb(Ref{"member", b.Device(), 1, ""}, strings.Repeat("1", 64), nil, marshalExact(s)); err != nil || changed {
+		t.Fatal(changed, err)
+	}
+	if got := a.Missing(); !slices.Equal(got, s.Tips) {
+		t.Errorf("missing %v", got)
+	}
+	r := Ref{"epoch", stranger.Device(), 1, a.Device()}
+	h := header{Version: 1, Locker: a.locker, Kind: "epoch", Writer: r.Writer, Number: 1, To: r.To, Epoch: r.To, Log: []byte("{}"), SHA256: strings.Repeat("0", 64)}
+	if _, _, _, err := a.Open(r, forge(t, stranger, stranger.sign, h, nil, a.identity.Recipient())); !isNotYet(err) {
+		t.Errorf("a stranger's epoch: %v", err)
+	}
+	// The stranger's invitation named a, so a's epoch is good to it at once.
+	for to, object := range makeEpoch(t, a, a) {
+		if to != b.Device() {
+			continue
+		}
+		joining, err := Load(b.Secret())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := joining.Open(Ref{"epoch", a.Device(), a.current.number, to}, object); err != nil {
+			t.Errorf("an epoch by a device that the invitation named: %v", err)
+		}
+	}
+}
+
 // TestConcurrentUse is for the race detector.
 func TestConcurrentUse(t *testing.T) {
 	a, b := two(t)

@@ -286,9 +286,10 @@ func (k *Keyring) checkSigned(r Ref, signed, signature []byte) error {
 	if r.Writer != phrase {
 		k.mu.RLock()
 		key = k.keys[r.Writer]
-		// The membership of who writes about keys and members is judged when
-		// they are absorbed.
-		known := r.Writer == k.self.Device || k.verdict.ever(r.Writer) || r.Kind == "member" || r.Kind == "epoch"
+		// What a member object says is judged with all others when it is absorbed.
+		// A device that joins needs an epoch before it can read who is a member.
+		known := r.Writer == k.self.Device || k.verdict.ever(r.Writer) || r.Kind == "member" ||
+			r.Kind == "epoch" && slices.ContainsFunc(k.invited, func(i ed25519.PublicKey) bool { return i.Equal(key) })
 		k.mu.RUnlock()
 		if key == nil || !known {
 			return notYet("its writer is not known yet")
