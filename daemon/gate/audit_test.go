@@ -1,0 +1,537 @@
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/locker-project/locker/daemon/store"
+	"github.com/locker-project/locker/plugins/locker"
+)
+
+// A slowStore counts writes to the audit log, and can fail or hold them.
+type slowStore struct {
+	*store.Store
+	writes atomic.Int64
+	fail   atomic.Bool
+	delay  time.Duration
+}
+
+var errDisk = errors.New("disk is full")
+
+func (s *slowStore) Write(ctx context.Context, a store.Author, records ...locker.Record) (store.Counts, error) {
+	if records[0].Collection == auditCollection {
+		if s.fail.Load() {
+			return store.Counts{}, errDisk
+		}
+		s.writes.Add(1)
+		time.Sleep(s.delay)
+	}
+	return s.Store.Write(ctx, a, records...)
+}
+
+// slow puts a gate on a slowStore.
+func (b *bench) slow(delay time.Duration) *slowStore {
+	b.t.Helper()
+	s := &slowStore{Store: b.store, delay: delay}
+	g, err := New(context.Background(), b.config(s))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.gate = g
+	return s
+}
+
+// Nothing goes out before its line is written.
+func TestNothingWithoutALine(t *testing.T) {
+	b := newBench(t)
+	b.fill(5000)
+	s := b.slow(0)
+	session, _ := b.spy("wide")
+	got, err := readAll(session.View(), money)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.fail.Store(true)
+	v := session.View()
+	if rows, err := readAll(v, money); !errors.Is(err, errUnavailable) || len(rows) != 0 {
+		t.Errorf("a long read: %d rows, %v", len(rows), err)
+	}
+	if rows, err := readAll(v, locker.Query{Collection: "transactions", Limit: 1}); !errors.Is(err, errUnavailable) || len(rows) != 0 {
+		t.Errorf("a short read: %d rows, %v", len(rows), err)
+	}
+	if r, err := v.Get(t.Context(), "transactions", got[0].ID); !errors.Is(err, errUnavailable) || r.ID != "" {
+		t.Errorf("get: %+v, %v", r, err)
+	}
+	for r, err := range v.Changes(t.Context(), "transactions", 0) {
+		if !errors.Is(err, errUnavailable) {
+			t.Errorf("changes: %+v, %v", r, err)
+		}
+	}
+	if err := v.Put(t.Context(), locker.Record{Collection: "evil/out", ID: "1", Fields: json.RawMessage(`{"total":"1"}`)}); !errors.Is(err, errUnavailable) {
+		t.Errorf("put: %v", err)
+	}
+	if counts, err := b.store.Collections(); err != nil || counts["evil/out"] != 0 {
+		t.Errorf("%v, %v", counts, err)
+	}
+	s.fail.Store(false)
+	if rows, err := readAll(v, money); err != nil || len(rows) != 5000 {
+		t.Errorf("later: %d rows, %v", len(rows), err)
+	}
+	b.whole()
+}
+
+// One durable write for a call, however many rows it has; and calls that wait at
+// the same time share one.
+func TestWritesOfTheLog(t *testing.T) {
+	b := newBench(t)
+	b.fill(5000)
+	s := b.slow(20 * time.Millisecond)
+	session, _ := b.spy("permit")
+	before := s.writes.Load()
+	if rows, err := readAll(session.View(), money); err != nil || len(rows) != 5000 {
+		t.Fatal(len(rows), err)
+	}
+	if n := s.writes.Load() - before; n != 1 {
+		t.Errorf("%d writes before the end of a long read, want 1", n)
+	}
+	before = s.writes.Load()
+	var group sync.WaitGroup
+	for range 50 {
+		group.Go(func() {
+			if _, err := readAll(session.View(), locker.Query{Collection: "transactions", Limit: 2}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if n := s.writes.Load() - before; n > 20 {
+		t.Errorf("%d writes for 50 calls at once", n)
+	}
+	if n := len(b.lines()); n != 51 {
+		t.Errorf("%d lines, want 51", n)
+	}
+	b.whole()
+}
+
+// A read that was going on when the process ended stays in the log, as what it may
+// have been.
+func TestCrashWhileReading(t *testing.T) {
+	b := newBench(t)
+	b.fill(5000)
+	session, id := b.spy("permit")
+	n := 0
+	for _, err := range session.View().Query(t.Context(), money) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n++; n == 600 {
+			if l := b.lines(); len(l) != 1 || l[0].Decision != Running || l[0].Rows != 0 {
+				t.Errorf("while it goes on: %+v", l)
+			}
+			b.reopen() // the old gate never writes the end: its process is gone
+			break
+		}
+	}
+	lines := b.lines()
+	if len(lines) != 1 || lines[0].Decision != Interrupted || lines[0].Grant != id || lines[0].Where != "" {
+		t.Errorf("after the crash: %+v", lines)
+	}
+	b.whole()
+}
+
+func TestStopEarly(t *testing.T) {
+	b := newBench(t)
+	b.fill(5000)
+	session, _ := b.spy("permit")
+	for range session.View().Query(t.Context(), money) {
+		break
+	}
+	for r, err := range session.View().Query(t.Context(), money) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(r.Fields) == `{"amount":"999.00","payee":"Shop 5"}` {
+			break
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var last error
+	for _, err := range session.View().Query(ctx, money) {
+		cancel()
+		last = err
+	}
+	if !errors.Is(last, context.Canceled) {
+		t.Errorf("a cancelled read ends with %v", last)
+	}
+	lines := b.lines()
+	if len(lines) != 3 || lines[1].Rows != 1000 || lines[1].Decision != Allowed || lines[2].Rows == 5000 {
+		t.Errorf("%+v", lines)
+	}
+}
+
+// Refusals are in the log, and a flood of them does not fill it.
+func TestRefusalsAreWritten(t *testing.T) {
+	b := newBench(t)
+	b.fill(3)
+	session, id := b.spy("permit")
+	v := session.View()
+	for range 1000 {
+		if _, err := readAll(v, locker.Query{Collection: "transactions", Where: `memo ~ "secret"`}); err == nil {
+			t.Fatal("not refused")
+		}
+	}
+	for i := range 2000 {
+		if _, err := readAll(v, locker.Query{Collection: fmt.Sprint("x", i)}); err == nil {
+			t.Fatal("not refused")
+		}
+	}
+	if _, err := readAll(v, locker.Query{Collection: "transactions", Where: strings.Repeat("(", 1000)}); err == nil {
+		t.Fatal("not refused")
+	}
+	if err := session.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lines := b.lines()
+	if len(lines) > 2*maxRefused || lines[0].Decision != Denied || lines[0].Grant != id || lines[0].Rows != 0 || !strings.Contains(lines[0].Why, "transactions.memo") {
+		t.Errorf("%d lines, the first %+v", len(lines), lines[0])
+	}
+	most := 0
+	for _, l := range lines {
+		most = max(most, l.Times)
+		if len(l.Where) > maxClip+10 || len(l.Why) > maxClip+10 {
+			t.Errorf("a line of %d bytes", len(l.Where)+len(l.Why))
+		}
+	}
+	if most < 1000 {
+		t.Errorf("the repeated refusals count %d", most)
+	}
+	b.whole()
+}
+
+func TestAuditSinceAndApp(t *testing.T) {
+	b := newBench(t)
+	b.fill(3)
+	session, _ := b.spy("permit")
+	for i := range 5 {
+		b.setClock(start.Add(time.Duration(i) * time.Hour))
+		if _, err := readAll(session.View(), money); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(app string, since time.Time) (n int) {
+		for _, err := range b.gate.Audit(t.Context(), app, since) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		return n
+	}
+	if n := count("spy", start.Add(3*time.Hour)); n != 2 {
+		t.Errorf("since the third hour: %d, want 2", n)
+	}
+	if n := count("other", time.Time{}); n != 0 {
+		t.Errorf("of another app: %d", n)
+	}
+	if n := count("", time.Time{}); n != 5 {
+		t.Errorf("in all: %d, want 5", n)
+	}
+}
+
+// Whatever is done to a link, VerifyChains names the first that is broken.
+func TestTamperingIsFound(t *testing.T) {
+	swap := func(from, to string) func(string) string {
+		return func(s string) string { return strings.Replace(s, from, to, 1) }
+	}
+	for _, tt := range []struct {
+		name   string
+		log    string
+		change func(t *testing.T, b *bench, links []locker.Record)
+		number uint64
+		says   string
+	}{
+		{"a line changed", auditCollection, edit(3, swap(`rows\":3`, `rows\":0`)), 4, "signature"},
+		{"a link changed and signed by another", auditCollection, func(t *testing.T, b *bench, links []locker.Record) {
+			resign(t, b, links[2], phone, swap(`"rows":3`, `"rows":0`))
+		}, 3, "signature"},
+		{"a link changed and signed again", auditCollection, func(t *testing.T, b *bench, links []locker.Record) {
+			resign(t, b, links[2], laptop, swap(`"rows":3`, `"rows":0`))
+		}, 4, "does not follow"},
+		{"a link taken out", auditCollection, func(t *testing.T, b *bench, links []locker.Record) { remove(t, b, links[1]) }, 2, "missing"},
+		{"the first taken out", auditCollection, func(t *testing.T, b *bench, links []locker.Record) { remove(t, b, links[0]) }, 1, "missing"},
+		{"all taken out", auditCollection, func(t *testing.T, b *bench, links []locker.Record) { remove(t, b, links...) }, 1, "missing"},
+		{"two exchanged", auditCollection, func(t *testing.T, b *bench, links []locker.Record) {
+			links[1].Fields, links[2].Fields = links[2].Fields, links[1].Fields
+			rewrite(t, b, links[1], links[2])
+		}, 2, "not in its place"},
+		{"a link put in", auditCollection, func(t *testing.T, b *bench, links []locker.Record) {
+			extra := links[2]
+			extra.ID = linkID(laptop, uint64(len(links))+1)
+			rewrite(t, b, extra)
+		}, 0, "not in its place"},
+		{"a chain for a device that is none", auditCollection, func(t *testing.T, b *bench, links []locker.Record) {
+			extra := links[0]
+			extra.ID = "nobody"
+			rewrite(t, b, extra)
+		}, 1, "missing"},
+		{"garbage", auditCollection, func(t *testing.T, b *bench, links []locker.Record) {
+			links[1].Fields = json.RawMessage(`{"link":"","signature":""}`)
+			rewrite(t, b, links[1])
+		}, 2, "cannot be read"},
+		{"a link of another log", auditCollection, func(t *testing.T, b *bench, links []locker.Record) {
+			grant, err := b.store.View(system).Get(t.Context(), grantsCollection, linkID(laptop, 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			links[0].Fields = grant.Fields
+			rewrite(t, b, links[0])
+		}, 1, "not in its place"},
+		{"a grant changed", grantsCollection, edit(0, swap(`payee`, `memo`)), 1, "signature"},
+		{"a revocation taken out", grantsCollection, func(t *testing.T, b *bench, links []locker.Record) { remove(t, b, links[1]) }, 2, "missing"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t)
+			b.fill(3)
+			session, _ := b.spy("permit")
+			for range 6 {
+				if _, err := readAll(session.View(), money); err != nil {
+					t.Fatal(err)
+				}
+			}
+			spare, err := b.gate.Grant(t.Context(), "spy", "permit", nil, time.Time{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = b.gate.Revoke(t.Context(), spare.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.gate.Grant(t.Context(), "spy", "wide", nil, time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			b.whole()
+			var links []locker.Record
+			for n := uint64(1); ; n++ {
+				r, err := b.store.View(system).Get(t.Context(), tt.log, linkID(laptop, n))
+				if err != nil {
+					break
+				}
+				links = append(links, r)
+			}
+			if tt.log == grantsCollection {
+				links = append(links[:1:1], links[2:]...) // grant, revocation, grant
+			}
+			tt.change(t, b, links)
+			_, broken, err := b.gate.VerifyChains(t.Context())
+			if err != nil || len(broken) != 1 {
+				t.Fatalf("%v, %v", broken, err)
+			}
+			number := tt.number
+			if number == 0 {
+				number = uint64(len(links)) + 1
+			}
+			if tt.log == grantsCollection && number > 1 {
+				number++ // the first of three grants was left out of links
+			}
+			if got := broken[0]; got.Log != tt.log || got.Number != number || !strings.Contains(got.Why, tt.says) || !strings.Contains(got.String(), got.Why) {
+				t.Errorf("found %v, want link %d: %s", got, number, tt.says)
+			}
+		})
+	}
+}
+
+func edit(i int, change func(string) string) func(*testing.T, *bench, []locker.Record) {
+	return func(t *testing.T, b *bench, links []locker.Record) {
+		before := string(links[i].Fields)
+		links[i].Fields = json.RawMessage(change(before))
+		if string(links[i].Fields) == before {
+			t.Fatalf("nothing was changed in %s", before)
+		}
+		rewrite(t, b, links[i])
+	}
+}
+
+func rewrite(t *testing.T, b *bench, links ...locker.Record) {
+	t.Helper()
+	for i := range links {
+		links[i].Source, links[i].Import = "", ""
+	}
+	if _, err := b.store.Write(t.Context(), system, links...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func resign(t *testing.T, b *bench, r locker.Record, device string, change func(string) string) {
+	t.Helper()
+	var s sealed
+	if err := r.Decode(&s); err != nil {
+		t.Fatal(err)
+	}
+	before := s.Link
+	if s.Link = change(before); s.Link == before {
+		t.Fatalf("nothing was changed in %s", before)
+	}
+	s.Signature = signAs(device)(linkContext, []byte(s.Link))
+	var err error
+	if r.Fields, err = json.Marshal(s); err != nil {
+		t.Fatal(err)
+	}
+	rewrite(t, b, r)
+}
+
+func remove(t *testing.T, b *bench, links ...locker.Record) {
+	t.Helper()
+	for _, l := range links {
+		if n, err := b.store.Delete(t.Context(), system, l.Collection, l.ID); err != nil || n != 1 {
+			t.Fatal(n, err)
+		}
+	}
+}
+
+// A chain that was cut at its end is noticed by the device that made it, and goes
+// on behind the cut.
+func TestCutChain(t *testing.T) {
+	b := newBench(t)
+	b.fill(3)
+	session, _ := b.spy("permit")
+	for range noteEvery + 2 {
+		if _, err := readAll(session.View(), money); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := uint64(noteEvery - 3); n <= noteEvery+2; n++ {
+		remove(t, b, locker.Record{Collection: auditCollection, ID: linkID(laptop, n)})
+	}
+	b.reopen()
+	again, err := b.gate.Open(t.Context(), "spy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if _, err := readAll(again.View(), money); err != nil {
+		t.Fatal(err)
+	}
+	_, broken, err := b.gate.VerifyChains(t.Context())
+	if err != nil || len(broken) != 1 || broken[0].Number != noteEvery-3 || broken[0].Why != "it is missing" {
+		t.Errorf("%v, %v", broken, err)
+	}
+}
+
+// What was once seen to be revoked stays so, whatever becomes of the log.
+func TestRevocationIsForEver(t *testing.T) {
+	b := newBench(t)
+	other := newBenchOn(t, phone)
+	b.install(spyManifest)
+	grant, err := b.gate.Grant(t.Context(), "spy", "permit", nil, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	syncStores(t, b.store, other.store)
+	if _, err := other.gate.Revoke(t.Context(), grant.ID); err != nil {
+		t.Fatal(err)
+	}
+	syncStores(t, other.store, b.store)
+	if err := b.gate.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	remove(t, b, locker.Record{Collection: grantsCollection, ID: linkID(phone, 1)})
+	for _, when := range []string{"running", "after a restart"} {
+		if _, err := b.gate.Open(t.Context(), "spy"); !errors.Is(err, ErrNoGrant) {
+			t.Errorf("%s: %v", when, err)
+		}
+		b.reopen()
+	}
+}
+
+// A gap or a change in this device's own grant log makes what it granted void.
+func TestOwnGrantLogTamperedWith(t *testing.T) {
+	for name, change := range map[string]func(*testing.T, *bench, []locker.Record){
+		"removed": func(t *testing.T, b *bench, l []locker.Record) { remove(t, b, l[0]) },
+		"changed": edit(0, func(s string) string { return strings.Replace(s, "payee", "memo", 1) }),
+	} {
+		b := newBench(t)
+		b.install(spyManifest)
+		if _, err := b.gate.Grant(t.Context(), "spy", "wide", nil, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		s, _ := b.spy("permit")
+		first, err := b.store.View(system).Get(t.Context(), grantsCollection, linkID(laptop, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(t, b, []locker.Record{first})
+		if _, err := readAll(s.View(), money); !errors.Is(err, locker.ErrRevoked) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := b.gate.Open(t.Context(), "spy"); !errors.Is(err, ErrNoGrant) {
+			t.Errorf("%s: open: %v", name, err)
+		}
+	}
+}
+
+// Reads, revocations and restarts in random order keep the chains whole, and no
+// read goes unlogged.
+func TestRandomRuns(t *testing.T) {
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	b := newBench(t)
+	b.fill(700)
+	b.install(spyManifest)
+	var session *Session
+	rows, grants := int64(0), 0
+	for range 300 {
+		switch n := random.IntN(10); {
+		case n == 0:
+			if _, err := b.gate.Grant(t.Context(), "spy", "permit", nil, time.Time{}); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			grants++
+		case n == 1 && session != nil:
+			if _, err := b.gate.Revoke(t.Context(), session.Grant().ID); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		case n == 2:
+			if session != nil {
+				if err := session.Close(); err != nil {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+			}
+			b.reopen()
+			session = nil
+		case session == nil || session.Context().Err() != nil:
+			s, err := b.gate.Open(t.Context(), "spy")
+			if err != nil && !errors.Is(err, ErrNoGrant) {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			if session = s; err != nil {
+				session = nil
+			}
+		default:
+			got, err := readAll(session.View(), locker.Query{Collection: "transactions", Limit: 1 + random.IntN(700)})
+			if err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			rows += int64(len(got))
+		}
+	}
+	logged := int64(0)
+	for _, l := range b.lines() {
+		logged += l.Rows
+	}
+	if logged != rows {
+		t.Errorf("seed %d: %d rows in the log, %d went out", seed, logged, rows)
+	}
+	if list, err := b.gate.Grants(t.Context()); err != nil || len(list) != grants {
+		t.Errorf("seed %d: %d grants, want %d: %v", seed, len(list), grants, err)
+	}
+	b.whole()
+}
