@@ -62,6 +62,7 @@ func Open(dir string, o Options) (*Store, error) {
 	s := &Store{
 		fs: encfs.New(disk.fs, o.Key), dir: dir, disk: disk, blobKey: o.BlobKey, now: now, log: log, validate: o.Validate,
 		changed: make(chan struct{}, 1), closing: make(chan struct{}),
+		absence: newAbsence(),
 	}
 	s.db, err = pebble.Open(base.PathJoin(dir, "db"), s.options(o))
 	if err != nil {

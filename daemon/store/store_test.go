@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"maps"
 	"slices"
 	"testing"
@@ -63,3 +64,5 @@ func at(r locker.Record, hour int) locker.Record {
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func isNotFound(err error) bool { return errors.Is(err, locker.ErrNotFound) }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

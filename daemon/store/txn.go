@@ -25,9 +25,11 @@ type txn struct {
 	settled bool // the jobs are done with this txn
 
 	born, died int  // records that came to be live, and ceased to
+	lazy       bool // need not be durable at once
 	urgent     bool // written on this device, and others should know soon
 	key, val   []byte
 	scratch    []byte
+	room       []entry
 }
 
 // An entry is a record in a txn.
@@ -59,12 +61,29 @@ func (t *txn) load(collection uint32, id string) (*entry, error) {
 	if e, ok := t.entries[string(t.key)]; ok {
 		return e, nil
 	}
-	e := &entry{collection: collection, id: id}
-	if err := t.read(e); err != nil {
+	e := t.newEntry()
+	e.collection, e.id = collection, id
+	absent, err := t.s.absence.proves(t.s.db, collection, t.key)
+	if err == nil && !absent {
+		err = t.read(e)
+	}
+	if err == nil && !absent && !e.known {
+		err = t.s.absence.missed(t.s.db, collection)
+	}
+	if err != nil {
 		return nil, err
 	}
 	t.entries[string(t.key)] = e
 	return e, nil
+}
+
+// newEntry takes an entry out of those made together.
+func (t *txn) newEntry() *entry {
+	if len(t.room) == cap(t.room) {
+		t.room = make([]entry, 0, min(max(2*cap(t.room), 4), 512))
+	}
+	t.room = append(t.room, entry{})
+	return &t.room[len(t.room)-1]
 }
 
 // read fills an entry from the store; t.key is the record's key among ids.
@@ -140,7 +159,7 @@ func (t *txn) note(at stamp) {
 	t.imports[at.imp] = n
 }
 
-// commit writes what changed. When it returns nil it is durable.
+// commit writes what changed. When it returns nil it is durable, if not lazy.
 func (t *txn) commit() error {
 	defer t.batch.Close()
 	if len(t.order) == 0 && t.batch.Empty() {
@@ -181,7 +200,11 @@ func (t *txn) apply(saved int) error {
 		s.viewing.Lock()
 		defer s.viewing.Unlock()
 	}
-	if err := t.batch.Commit(pebble.Sync); err != nil {
+	durability := pebble.Sync
+	if t.lazy {
+		durability = pebble.NoSync
+	}
+	if err := t.batch.Commit(durability); err != nil {
 		return fmt.Errorf("write to the store: %w", err)
 	}
 	s.names.saved = saved
@@ -285,6 +308,9 @@ func (t *txn) store(e *entry, place []byte) error {
 	}
 	if moved {
 		t.key = idKey(t.key[:0], e.collection, e.id)
+		if !e.known {
+			t.s.absence.add(e.collection, t.key)
+		}
 		if err := t.batch.Set(t.key, place, nil); err != nil {
 			return err
 		}

@@ -2,15 +2,18 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/locker-project/locker/plugins/locker"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -20,7 +23,7 @@ const (
 )
 
 // Write writes records, all or none, and only what differs from what can be seen.
-// They are durable when it returns nil. Given fields replace those that are there,
+// They are durable when it returns nil, unless the author is lazy. Given fields replace those that are there,
 // a null removes one, others are left alone, and so are time and source where a
 // record has none. A value of class Source never replaces one of the owner's, nor
 // does it bring back what the owner deleted.
@@ -49,7 +52,7 @@ func (s *Store) edit(ctx context.Context, a Author, records []locker.Record, kee
 	}
 	defer done()
 	w := &editor{txn: s.begin(), author: a, clock: s.tick()}
-	w.imp = s.names.number(a.Import)
+	w.imp, w.lazy = s.names.number(a.Import), a.Lazy
 	for i := range drafts {
 		if err := w.write(&drafts[i], &n); err != nil {
 			return Counts{}, fail(drafts[i].collection, drafts[i].id, err)
@@ -68,7 +71,7 @@ func (s *Store) edit(ctx context.Context, a Author, records []locker.Record, kee
 type draft struct {
 	collection string
 	id         string
-	parts      []part // in the order given
+	parts      []part // sorted by name
 }
 
 type part struct {
@@ -76,20 +79,51 @@ type part struct {
 	data []byte
 }
 
+// parallelDrafts is how many records are worth a second goroutine.
+const parallelDrafts = 256
+
 // drafts checks records before any lock is taken.
 func (s *Store) drafts(a Author, records []locker.Record) ([]draft, error) {
 	if err := checkAuthor(a); err != nil {
 		return nil, err
 	}
 	out := make([]draft, len(records))
-	for i, r := range records {
-		d, err := newDraft(a, r)
-		if err != nil {
-			return nil, fail(r.Collection, r.ID, err)
-		}
-		out[i] = d
+	if len(records) < parallelDrafts {
+		return out, draftAll(a, records, out)
 	}
-	return out, nil
+	var group errgroup.Group
+	half := len(records) / 2
+	group.Go(func() error { return draftAll(a, records[:half], out[:half]) })
+	err := draftAll(a, records[half:], out[half:])
+	if first := group.Wait(); first != nil {
+		return nil, first
+	}
+	return out, err
+}
+
+func draftAll(a Author, records []locker.Record, out []draft) error {
+	var d drafter
+	for i := range records {
+		if err := d.draft(a, &records[i], &out[i]); err != nil {
+			return fail(records[i].Collection, records[i].ID, err)
+		}
+	}
+	return nil
+}
+
+// A drafter makes drafts of many records that are alike.
+type drafter struct {
+	names []string // of the fields of the record before, in the order given
+	room  []part
+}
+
+// name returns a name as a string; that of the record before, where it is the same.
+func (d *drafter) name(i int, name []byte) string {
+	if i < len(d.names) && d.names[i] == string(name) {
+		return d.names[i]
+	}
+	d.names = append(d.names[:min(i, len(d.names))], string(name))
+	return d.names[i]
 }
 
 func checkAuthor(a Author) error {
@@ -131,68 +165,74 @@ func (a Author) reach(collection, verb string) error {
 	return nil
 }
 
-func newDraft(a Author, r locker.Record) (draft, error) {
-	d := draft{collection: r.Collection, id: r.ID}
+func (d *drafter) draft(a Author, r *locker.Record, out *draft) error {
 	if err := a.reach(r.Collection, "write"); err != nil {
-		return d, err
+		return err
 	}
 	if err := checkRef(r.Collection, r.ID); err != nil {
-		return d, err
+		return err
 	}
 	source, err := a.source(r.Source)
 	if err != nil {
-		return d, err
+		return err
 	}
-	if len(r.Fields) > maxFields {
-		return d, fmt.Errorf("%w fields: more than %d bytes; large bytes belong in a blob", locker.ErrInvalid, maxFields)
+	if cap(d.room)-len(d.room) < len(d.names)+2 {
+		d.room = make([]part, 0, max(64, 8*len(d.names)))
 	}
-	if len(r.Fields) > 0 {
-		d.parts = make([]part, 0, 8)
-		err := fields(r.Fields, true, func(name, val []byte) error {
-			d.parts = append(d.parts, part{string(name), val})
-			return nil
-		})
-		if err != nil {
-			return d, fmt.Errorf("%w fields: %w", locker.ErrInvalid, err)
-		}
+	start := len(d.room)
+	parts := d.room[start:start]
+	if parts, err = d.fields(r, parts); err != nil {
+		return err
 	}
 	if !r.Time.IsZero() {
 		if y := r.Time.UTC().Year(); y < 1 || y > 9998 {
-			return d, fmt.Errorf("%w time: the year %d", locker.ErrInvalid, y)
+			return fmt.Errorf("%w time: the year %d", locker.ErrInvalid, y)
 		}
-		d.parts = append(d.parts, part{timeName, timeData(r.Time)})
+		parts = append(parts, part{timeName, timeData(r.Time)})
 	}
 	if source != "" {
-		d.parts = append(d.parts, part{sourceName, []byte(source)})
+		parts = append(parts, part{sourceName, []byte(source)})
 	}
-	if len(d.parts) == 0 {
-		return d, fmt.Errorf("%w record: it has neither fields nor a time", locker.ErrInvalid)
+	if len(parts) == 0 {
+		return fmt.Errorf("%w record: it has neither fields nor a time", locker.ErrInvalid)
 	}
-	return d, d.twice()
+	if start+len(parts) <= cap(d.room) {
+		d.room = d.room[:start+len(parts)]
+	}
+	*out = draft{r.Collection, r.ID, parts[:len(parts):len(parts)]}
+	return sortParts(parts)
 }
 
-// twice refuses a field that is given twice.
-func (d *draft) twice() error {
-	for i := range d.parts {
-		for j := range i {
-			if d.parts[i].name == d.parts[j].name {
-				return fmt.Errorf("%w fields: %q is there twice", locker.ErrInvalid, d.parts[i].name)
-			}
-		}
-		if i > 64 {
-			return d.twiceOfMany()
-		}
+// fields appends the fields of a record.
+func (d *drafter) fields(r *locker.Record, parts []part) ([]part, error) {
+	if len(r.Fields) > maxFields {
+		return nil, fmt.Errorf("%w fields: more than %d bytes; large bytes belong in a blob", locker.ErrInvalid, maxFields)
 	}
-	return nil
+	if len(r.Fields) == 0 {
+		return parts, nil
+	}
+	n := 0
+	err := fields(r.Fields, true, func(name, val []byte) error {
+		parts = append(parts, part{d.name(n, name), val})
+		n++
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w fields: %w", locker.ErrInvalid, err)
+	}
+	return parts, nil
 }
 
-func (d *draft) twiceOfMany() error {
-	seen := make(map[string]bool, len(d.parts))
-	for _, p := range d.parts {
-		if seen[p.name] {
-			return fmt.Errorf("%w fields: %q is there twice", locker.ErrInvalid, p.name)
+// sortParts sorts by name and refuses a name that is there twice.
+func sortParts(parts []part) error {
+	byName := func(a, b part) int { return cmp.Compare(a.name, b.name) }
+	if !slices.IsSortedFunc(parts, byName) {
+		slices.SortStableFunc(parts, byName)
+	}
+	for i := 1; i < len(parts); i++ {
+		if parts[i].name == parts[i-1].name {
+			return fmt.Errorf("%w fields: %q is there twice", locker.ErrInvalid, parts[i].name)
 		}
-		seen[p.name] = true
 	}
 	return nil
 }
@@ -214,6 +254,7 @@ type editor struct {
 	author Author
 	clock  uint64
 	imp    uint32
+	values []value // room for those of new records
 }
 
 // write brings one record in line with a draft and counts what that took.
@@ -228,13 +269,41 @@ func (w *editor) write(d *draft, n *Counts) error {
 		return err
 	}
 	at := stamp{class: w.author.Class, clock: clock, device: w.s.device, imp: w.imp}
-	system := isSystem(d.collection)
-	if system {
+	if isSystem(d.collection) {
 		at.imp = 0 // a system record belongs to no import, so that undo cannot hide it
 	}
+	if !e.known && len(e.rec.values) == 0 && !e.rec.deleted {
+		return w.finish(e, d, w.fresh(e, d, at), false, nil, n)
+	}
 	was := e.rec.live(w.marks)
-	var replaced []value
-	differs := false
+	differs, replaced := w.merge(e, d, at)
+	return w.finish(e, d, differs, was, replaced, n)
+}
+
+// fresh fills a record that is not there yet.
+func (w *editor) fresh(e *entry, d *draft, at stamp) (differs bool) {
+	if cap(w.values)-len(w.values) < len(d.parts) {
+		w.values = make([]value, 0, max(len(d.parts), 2048))
+	}
+	start := len(w.values)
+	for _, p := range d.parts {
+		if v := (value{name: p.name, at: at, data: p.data}); !v.isNull() {
+			w.values = append(w.values, v)
+		}
+	}
+	end := len(w.values)
+	if end == start {
+		return false
+	}
+	e.rec.values = w.values[start:end:end]
+	w.touch(e)
+	w.note(at)
+	return true
+}
+
+// merge changes what differs in a record, and returns what that replaced of other
+// imports.
+func (w *editor) merge(e *entry, d *draft, at stamp) (differs bool, replaced []value) {
 	for _, p := range d.parts {
 		old, there := e.rec.find(p.name)
 		var before value
@@ -254,18 +323,24 @@ func (w *editor) write(d *draft, n *Counts) error {
 			replaced = append(replaced, before)
 		}
 	}
+	return differs, replaced
+}
+
+// finish counts what writing a record did, keeps what it replaced, and lets the
+// result be judged.
+func (w *editor) finish(e *entry, d *draft, differs, was bool, replaced []value, n *Counts) error {
 	w.count(n, was, differs, e)
 	if !differs {
 		return nil
 	}
 	w.urgent = w.urgent || !isQuiet(d.collection)
 	w.meta.clock = max(w.meta.clock, w.clock)
-	if at.imp != 0 && w.author.Class == Source && len(replaced) > 0 {
+	if w.imp != 0 && w.author.Class == Source && !isSystem(d.collection) && len(replaced) > 0 {
 		if err := w.keepPrior(e, replaced); err != nil {
 			return err
 		}
 	}
-	if w.s.validate != nil && !system {
+	if w.s.validate != nil && !isSystem(d.collection) {
 		return w.validate(e, d)
 	}
 	return nil

@@ -1,0 +1,279 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/locker-project/locker/plugins/locker"
+	_ "modernc.org/sqlite"
+)
+
+// The benchmarks work on a million records of about 300 bytes (LOCKER_BENCH_RECORDS
+// for another number), made with a fixed seed, on the disk of TMPDIR. Each measures
+// what it is compared with in the same run.
+
+func benchSize(b *testing.B) int {
+	if text := os.Getenv("LOCKER_BENCH_RECORDS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return n
+	}
+	return 1_000_000
+}
+
+const benchBatch = 1000
+
+// benchRecords makes records as a bank's export has them: twenty fields, about 300
+// bytes, ids that are hashes, times that mostly grow.
+func benchRecords(n int) []locker.Record {
+	r := rand.New(rand.NewPCG(1, 2))
+	start := time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC)
+	kinds := []string{"food", "rent", "travel", "books", "health"}
+	shops := []string{"Coop", "Migros", "Amazon", "SBB", "Swisscom", "Kiosk", "Apotheke am Platz", "Velo Meier"}
+	out := make([]locker.Record, n)
+	for i := range out {
+		f := fmt.Sprintf(`{"account":"CH%02d","amount":"-%d.%02d","balance":"%d.%02d","booked":true,"category":%q,"city":"Zug","country":"CH","currency":"CHF","fee":0,"kind":"card","memo":"%x","method":"pos","n":%d,"payee":%q,"rate":1,"ref":"%x","tags":["a","b"],"tax":"7.7","terminal":%d,"year":%d}`,
+			i%7, r.IntN(500), r.IntN(100), r.IntN(9999), r.IntN(100), kinds[r.IntN(len(kinds))], r.Uint32(), i, shops[r.IntN(len(shops))], r.Uint64(), r.IntN(1000), 2010+i%15)
+		out[i] = locker.Record{
+			Collection: "transactions", ID: fmt.Sprintf("%016x", r.Uint64()),
+			Time: start.Add(time.Duration(i)*7*time.Minute + time.Duration(r.IntN(86400))*time.Second), Fields: json.RawMessage(f),
+		}
+	}
+	return out
+}
+
+func benchStore(b *testing.B, dir string) *Store {
+	b.Helper()
+	s, err := Open(dir, Options{Key: testKey, Device: "bench", BlobKey: []byte("k")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+func must(b testing.TB, err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// timed returns how long f takes.
+func timed(f func()) time.Duration {
+	start := time.Now()
+	f()
+	return time.Since(start)
+}
+
+func fillStore(b *testing.B, s *Store, records []locker.Record) {
+	a := Author{Class: Source, Source: "bank/CH00", Import: "import1", Lazy: true}
+	for batch := range slices.Chunk(records, benchBatch) {
+		n, err := s.Write(context.Background(), a, batch...)
+		must(b, err)
+		if n.New != len(batch) {
+			b.Fatalf("%+v", n)
+		}
+	}
+	must(b, s.Sync(context.Background()))
+}
+
+func rawPebble(b *testing.B, dir string) *pebble.DB {
+	o := &pebble.Options{FormatMajorVersion: pebble.FormatNewest, MemTableSize: defaultMemTable, CacheSize: defaultCache, Logger: logger{discard()}}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(dir, o)
+	must(b, err)
+	return db
+}
+
+func rawKey(r *locker.Record) []byte { return []byte(r.Collection + "/" + r.ID) }
+
+func fillPebble(b *testing.B, db *pebble.DB, records []locker.Record) {
+	for batch := range slices.Chunk(records, benchBatch) {
+		w := db.NewBatch()
+		for i := range batch {
+			must(b, w.Set(rawKey(&batch[i]), batch[i].Fields, nil))
+		}
+		must(b, w.Commit(pebble.NoSync))
+	}
+	must(b, db.LogData(nil, pebble.Sync))
+}
+
+func fillSQLite(b *testing.B, file string, records []locker.Record) {
+	db, err := sql.Open("sqlite", file+"?_pragma=journal_mode(wal)&_pragma=synchronous(normal)")
+	must(b, err)
+	db.SetMaxOpenConns(1)
+	_, err = db.Exec(`create table records (collection text, id text, time integer, fields blob, primary key (collection, id)); create index by_time on records (time)`)
+	must(b, err)
+	for batch := range slices.Chunk(records, benchBatch) {
+		tx, err := db.Begin()
+		must(b, err)
+		insert, err := tx.Prepare(`insert into records values (?, ?, ?, ?)`)
+		must(b, err)
+		for i := range batch {
+			r := &batch[i]
+			_, err := insert.Exec(r.Collection, r.ID, r.Time.Unix(), []byte(r.Fields))
+			must(b, err)
+		}
+		must(b, tx.Commit())
+	}
+	must(b, db.Close())
+}
+
+// BenchmarkImport writes the records in batches of 1,000 and compares the time until
+// all are durable with that of Pebble writing the same bytes, one key a record and
+// one sync at the end, and with SQLite's.
+func BenchmarkImport(b *testing.B) {
+	records := benchRecords(benchSize(b))
+	for b.Loop() {
+		dir := b.TempDir()
+		db := rawPebble(b, filepath.Join(dir, "pebble"))
+		raw := timed(func() { fillPebble(b, db, records) })
+		must(b, db.Close())
+		s := benchStore(b, filepath.Join(dir, "store"))
+		own := timed(func() { fillStore(b, s, records) })
+		must(b, s.Close())
+		lite := timed(func() { fillSQLite(b, filepath.Join(dir, "sqlite"), records) })
+		n := float64(len(records))
+		b.ReportMetric(n/own.Seconds(), "records/s")
+		b.ReportMetric(n/raw.Seconds(), "pebble-records/s")
+		b.ReportMetric(n/lite.Seconds(), "sqlite-records/s")
+		b.ReportMetric(raw.Seconds()/own.Seconds(), "of-pebble")
+		b.ReportMetric(lite.Seconds()/own.Seconds(), "of-sqlite")
+		b.ReportMetric(0, "ns/op")
+	}
+}
+
+// BenchmarkScan reads 4 of 20 fields of all records, in order of time.
+func BenchmarkScan(b *testing.B) {
+	records := benchRecords(benchSize(b))
+	s := benchStore(b, b.TempDir())
+	defer s.Close()
+	fillStore(b, s, records)
+	q := locker.Query{Collection: "transactions", Fields: []string{"amount", "currency", "payee", "category"}}
+	v := s.View(Author{Class: Owner})
+	b.ReportAllocs()
+	for b.Loop() {
+		n := 0
+		took := timed(func() {
+			for r, err := range v.Query(context.Background(), q) {
+				must(b, err)
+				n += min(1, len(r.Fields))
+			}
+		})
+		if n != len(records) {
+			b.Fatal(n)
+		}
+		b.ReportMetric(float64(n)/took.Seconds(), "rows/s")
+	}
+}
+
+// cutAll returns all that a store has written, in portions.
+func cutAll(b *testing.B, s *Store, max int) (portions [][]byte) {
+	var pos []byte
+	for {
+		lines, next, _, err := s.Cut(context.Background(), pos, max)
+		must(b, err)
+		if len(lines) == 0 {
+			return portions
+		}
+		portions, pos = append(portions, lines), next
+	}
+}
+
+// BenchmarkCut cuts all records as change lines.
+func BenchmarkCut(b *testing.B) {
+	records := benchRecords(benchSize(b))
+	s := benchStore(b, b.TempDir())
+	defer s.Close()
+	fillStore(b, s, records)
+	for b.Loop() {
+		size := 0
+		took := timed(func() {
+			for _, p := range cutAll(b, s, 4<<20) {
+				size += len(p)
+			}
+		})
+		b.ReportMetric(float64(len(records))/took.Seconds(), "records/s")
+		b.ReportMetric(float64(size)/took.Seconds()/1e6, "MB/s")
+	}
+}
+
+// ingest is Pebble's own bulk load: the records sorted, written to a table, taken in.
+func ingest(b *testing.B, db *pebble.DB, dir string, records []locker.Record) {
+	order := make([]int, len(records))
+	keys := make([][]byte, len(records))
+	for i := range records {
+		order[i], keys[i] = i, rawKey(&records[i])
+	}
+	slices.SortFunc(order, func(x, y int) int { return bytes.Compare(keys[x], keys[y]) })
+	file := filepath.Join(dir, "bulk.sst")
+	f, err := vfs.Default.Create(file, vfs.WriteCategoryUnspecified)
+	must(b, err)
+	o := sstable.WriterOptions{TableFormat: db.TableFormat(), FilterPolicy: bloom.FilterPolicy(10)}
+	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), o)
+	for _, i := range order {
+		must(b, w.Set(keys[i], records[i].Fields))
+	}
+	must(b, w.Close())
+	must(b, db.Ingest(context.Background(), []string{file}))
+}
+
+// BenchmarkJoin joins all records, cut by one store, into an empty one, and compares
+// that with Pebble's ways to load the same bytes: a sorted table taken in, and sorted
+// batches.
+func BenchmarkJoin(b *testing.B) {
+	records := benchRecords(benchSize(b))
+	from := benchStore(b, b.TempDir())
+	fillStore(b, from, records)
+	portions := cutAll(b, from, 16<<20)
+	want := from.StateHash()
+	must(b, from.Close())
+	for b.Loop() {
+		dir := b.TempDir()
+		db := rawPebble(b, filepath.Join(dir, "ingest"))
+		bulk := timed(func() { ingest(b, db, dir, records) })
+		must(b, db.Close())
+		db = rawPebble(b, filepath.Join(dir, "sorted"))
+		sorted := slices.Clone(records)
+		batches := timed(func() {
+			slices.SortFunc(sorted, func(x, y locker.Record) int { return bytes.Compare([]byte(x.ID), []byte(y.ID)) })
+			fillPebble(b, db, sorted)
+			must(b, db.Flush())
+		})
+		must(b, db.Close())
+		s := benchStore(b, filepath.Join(dir, "store"))
+		own := timed(func() {
+			for _, p := range portions {
+				_, _, err := s.Join(context.Background(), p, nil)
+				must(b, err)
+			}
+		})
+		if s.StateHash() != want {
+			b.Fatal("another state")
+		}
+		must(b, s.Close())
+		b.ReportMetric(float64(len(records))/own.Seconds(), "records/s")
+		b.ReportMetric(own.Seconds()/bulk.Seconds(), "times-ingest")
+		b.ReportMetric(own.Seconds()/batches.Seconds(), "times-sorted-batches")
+		b.ReportMetric(0, "ns/op")
+	}
+}
