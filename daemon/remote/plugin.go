@@ -102,6 +102,9 @@ var errClosed = errors.New("the remote was closed")
 // acquire returns a client of a running process, which it starts if there is none.
 // What it returns beside gives the process back; broken: it is not to be used again.
 func (p *PluginRemote) acquire(ctx context.Context) (client, func(broken bool), error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
