@@ -56,19 +56,19 @@ const (
 // locks, names and the sizes of files (but for the header) are those of base. It is
 // safe for concurrent use if base is.
 func New(base vfs.FS, key [32]byte) vfs.FS {
-	return &fs{FS: base, key: key}
+	return &encrypted{FS: base, key: key}
 }
 
-type fs struct {
+type encrypted struct {
 	vfs.FS
 	key [32]byte
 }
 
 // Unwrap returns the file system below.
-func (f *fs) Unwrap() vfs.FS { return f.FS }
+func (f *encrypted) Unwrap() vfs.FS { return f.FS }
 
 // Create makes a file with a key stream of its own.
-func (f *fs) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+func (f *encrypted) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	inner, err := f.FS.Create(name, category)
 	if err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func (f *fs) Create(name string, category vfs.DiskWriteCategory) (vfs.File, erro
 
 // ReuseForWrite drops the old file and makes a new one: written over, the old
 // file's key stream would cover a second content.
-func (f *fs) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
+func (f *encrypted) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	if _, err := f.FS.Stat(oldname); err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func (f *fs) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCatego
 }
 
 // Open opens a file for reading, or a directory.
-func (f *fs) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+func (f *encrypted) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	inner, err := f.FS.Open(name)
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func (f *fs) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	return opened, nil
 }
 
-func (f *fs) open(inner vfs.File) (vfs.File, error) {
+func (f *encrypted) open(inner vfs.File) (vfs.File, error) {
 	info, err := inner.Stat()
 	if err != nil || info.IsDir() {
 		return inner, err
@@ -142,12 +142,12 @@ func (f *fs) open(inner vfs.File) (vfs.File, error) {
 }
 
 // OpenReadWrite is refused: writing in place would use a key stream twice.
-func (f *fs) OpenReadWrite(name string, _ vfs.DiskWriteCategory, _ ...vfs.OpenOption) (vfs.File, error) {
+func (f *encrypted) OpenReadWrite(name string, _ vfs.DiskWriteCategory, _ ...vfs.OpenOption) (vfs.File, error) {
 	return nil, fmt.Errorf("%s: opening for reading and writing: %w", name, errors.ErrUnsupported)
 }
 
 // Stat describes a file; its size is that of the content.
-func (f *fs) Stat(name string) (vfs.FileInfo, error) {
+func (f *encrypted) Stat(name string) (vfs.FileInfo, error) {
 	info, err := f.FS.Stat(name)
 	if err != nil || info.IsDir() {
 		return info, err
@@ -156,7 +156,7 @@ func (f *fs) Stat(name string) (vfs.FileInfo, error) {
 }
 
 // stream derives what encrypts a file, and the check in its header.
-func (f *fs) stream(salt []byte) (*stream, []byte, error) {
+func (f *encrypted) stream(salt []byte) (*stream, []byte, error) {
 	secret, err := hkdf.Key(sha256.New, f.key[:], salt, label, 32+aes.BlockSize+checkSize)
 	if err != nil {
 		return nil, nil, err
