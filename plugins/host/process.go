@@ -117,7 +117,7 @@ func (p *Process) config() *plugin.ClientConfig {
 const (
 	maxHeader     = 32 << 10 // bytes of gRPC metadata, in which errors travel
 	maxStreams    = 32       // calls of the process that the host serves at once
-	maxBrokerTalk = 64       // messages with which the process may set up connections
+	maxBrokerTalk = 16       // messages with which the process may set up connections
 )
 
 // connect starts the process and joins it to the Host service.

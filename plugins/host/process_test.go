@@ -8,11 +8,18 @@ import (
 	"github.com/locker-project/locker/plugins"
 )
 
+// start starts the test plugin; args are its role and more.
 func start(t testing.TB, args ...string) *Process {
+	t.Helper()
+	return startWith(t, Spec{}, args...)
+}
+
+func startWith(t testing.TB, spec Spec, args ...string) *Process {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	p, err := Start(ctx, Spec{Name: args[0], Path: pluginPath, Args: args, Network: args[0] == "remote", Stderr: func(line string) { t.Log("plugin:", line) }})
+	spec.Name, spec.Path, spec.Args, spec.Network = args[0], pluginPath, args, args[0] == "remote"
+	p, err := Start(ctx, spec)
 	if err != nil {
 		t.Fatal(err)
 	}

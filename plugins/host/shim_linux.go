@@ -69,11 +69,13 @@ func becomePlugin() (stage string, err error) {
 			return stageNamespaces, err
 		}
 	}
-	if err := dropCapabilities(); err != nil {
-		return stageNamespaces, err
-	}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return stageProgram, err
+	if p.Layers != (layers{}) {
+		if err := dropCapabilities(); err != nil {
+			return stageNamespaces, err
+		}
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return stageProgram, err
+		}
 	}
 	if p.Layers.Landlock {
 		if err := p.landlock(); err != nil {
