@@ -148,7 +148,7 @@ func copyProgram(to string, from io.Reader) (err error) {
 		}
 	}()
 	_, err = io.Copy(f, from)
-	if err = errors.Join(err, f.Chmod(0o500), f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, f.Chmod(0o555), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(f.Name(), to); err != nil {

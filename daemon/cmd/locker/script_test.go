@@ -106,7 +106,7 @@ func capture(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], match[1])
 }
 
-// lose removes one object from the folder of a remote: lose DIR.
+// lose removes one object from the folder of a remote, and names it in LOST: lose DIR.
 func lose(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: lose DIR")
@@ -117,5 +117,6 @@ func lose(ts *testscript.TestScript, neg bool, args []string) {
 	if len(entries) == 0 {
 		ts.Fatalf("%s is empty", dir)
 	}
-	ts.Check(os.Remove(filepath.Join(dir, entries[0].Name())))
+	ts.Setenv("LOST", filepath.Join(dir, entries[0].Name()))
+	ts.Check(os.Remove(ts.Getenv("LOST")))
 }
