@@ -112,8 +112,7 @@
 //
 // number, id and clock are the pin: the last entry of the removed device that
 // counts (0 and "" if none does) and the last revision. void (optional, sorted, in
-// doors alone) lists member objects by the removed device that remove others and
-// are to be as if they had not been made.
+// doors alone) lists member objects by the removed device that are not to be upheld.
 //
 // A card is what a device shows of itself, and the form of a request to be admitted:
 //

@@ -25,9 +25,12 @@ import (
 //     give no seniority.
 //   - Seniority: the phrase, then by path of admissions. A path lists, from the
 //     phrase on, each admission by its number (and id); a path is below those that
-//     it begins; of several paths to a device its lowest is taken.
-//   - The phrase may declare void removals by a device that it removes. They do not
-//     stand.
+//     it begins; of several paths to a device its lowest is taken. An admission of
+//     a device that has seen an upheld one of the same device gives seniority only
+//     if no other does, and then after all others: bringing a device back does not
+//     change how it stood to the rest before.
+//   - The phrase may declare void what a device said that it removes. That is not
+//     upheld.
 //   - An admission that is not upheld against all standing removals is void.
 //   - A device is a member if it has a valid admission that has seen every
 //     standing removal of the device: so a removal beats the admissions that it has
@@ -52,6 +55,14 @@ type node struct {
 	index  int // in graph.order, once complete
 	past   bitset
 	counts bool
+}
+
+// about is the device that n admits or removes.
+func (n *node) about() string {
+	if n.admit != nil {
+		return n.admit.Device
+	}
+	return n.remove.Device
 }
 
 // A graph is a set of statements.
@@ -168,10 +179,10 @@ func (g *graph) judge(past bitset) verdict {
 		}
 		c.by[n.writer] = append(c.by[n.writer], n)
 		if n.admit != nil {
-			c.admits[n.admit.Device] = append(c.admits[n.admit.Device], n)
+			c.admits[n.about()] = append(c.admits[n.about()], n)
 			continue
 		}
-		c.removes[n.remove.Device] = append(c.removes[n.remove.Device], n)
+		c.removes[n.about()] = append(c.removes[n.about()], n)
 		for _, id := range n.remove.Void {
 			c.void[[2]string{n.remove.Device, id}] = true
 		}
@@ -185,51 +196,71 @@ type court struct {
 	admits   map[string][]*node // by the device that they are about
 	removes  map[string][]*node
 	by       map[string][]*node // by writer
-	void     map[[2]string]bool // writers and ids of removals that the phrase declared void
+	void     map[[2]string]bool // writers and ids of what the phrase declared void
 	standing map[*node]bool     // removals
 }
 
 // hear judges the writers, the senior first. A path is above those that it extends,
 // so the lowest one that is open is final (as Dijkstra has it).
 func (c *court) hear() {
-	done, open := map[string]bool{}, map[string]path{phrase: nil}
+	done, open, later := map[string]bool{}, map[string]path{phrase: nil}, map[string]path{}
 	for len(open) > 0 {
-		var next string
-		for writer, p := range open {
-			if next == "" || p.compare(open[next]) < 0 {
-				next = writer
-			}
-		}
+		next := lowest(open)
 		p := open[next]
 		delete(open, next)
 		done[next] = true
-		for _, a := range c.hearWriter(next) {
-			device, q := a.admit.Device, append(slices.Clip(p), a)
-			if old, ok := open[device]; !done[device] && (!ok || q.compare(old) < 0) {
-				open[device] = q
-			}
+		first, again := c.hearWriter(next)
+		p.extend(open, first, done)
+		p.extend(later, again, done)
+		if len(open) == 0 {
+			maps.DeleteFunc(later, func(device string, _ path) bool { return done[device] })
+			open, later = later, map[string]path{}
+		}
+	}
+}
+
+// lowest finds the device with the lowest path.
+func lowest(open map[string]path) string {
+	var next string
+	for writer, p := range open {
+		if next == "" || p.compare(open[next]) < 0 {
+			next = writer
+		}
+	}
+	return next
+}
+
+// extend enters the paths that go on from p by some admissions, where they are
+// lower than what is there.
+func (p path) extend(open map[string]path, admits []*node, done map[string]bool) {
+	for _, a := range admits {
+		device, q := a.admit.Device, append(slices.Clip(p), a)
+		if old, ok := open[device]; !done[device] && (!ok || q.compare(old) < 0) {
+			open[device] = q
 		}
 	}
 }
 
 // hearWriter judges one writer's removals, and returns those of its admissions that
-// its seniors uphold.
-func (c *court) hearWriter(writer string) (admits []*node) {
+// its seniors uphold: the first ones of a device, and those that bring one back.
+func (c *court) hearWriter(writer string) (first, again []*node) {
 	var removals []*node
 	memo := map[*node]bool{}
 	for _, n := range c.by[writer] {
 		switch {
 		case !c.upheld(n, memo):
-		case n.admit != nil:
-			admits = append(admits, n)
-		case !c.void[[2]string{writer, n.id}]:
+		case n.admit == nil:
 			removals = append(removals, n)
+		case slices.ContainsFunc(c.admits[n.admit.Device], func(b *node) bool { return n.past.has(b.index) && c.upheld(b, memo) }):
+			again = append(again, n)
+		default:
+			first = append(first, n)
 		}
 	}
 	for _, r := range removals {
 		c.standing[r] = true
 	}
-	return admits
+	return first, again
 }
 
 func (c *court) verdict() verdict {
@@ -272,6 +303,9 @@ func (c *court) isMember(device string, memo map[*node]bool) bool {
 func (c *court) upheld(n *node, memo map[*node]bool) bool {
 	if n.writer == phrase {
 		return true
+	}
+	if c.void[[2]string{n.writer, n.id}] {
+		return false
 	}
 	if is, ok := memo[n]; ok {
 		return is

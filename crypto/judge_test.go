@@ -262,7 +262,7 @@ func TestThePhraseAlwaysEvicts(t *testing.T) {
 		for _, d := range gang {
 			var void []string
 			for _, n := range w.all[first:] {
-				if n.writer == d && n.remove != nil {
+				if n.writer == d {
 					void = append(void, n.id)
 				}
 			}
@@ -356,6 +356,14 @@ var scenarios = []struct {
 	{"the lower of two paths counts",
 		[]string{"0 phrase +a", "1 a +b <0", "2 a +c <1", "3 b +d <2", "4 a +d @7 <2", "5 c -d <3 4", "6 d -c <3 4"}, "a b d", map[string]uint64{"c": 7}},
 	{"a later door is junior", []string{"0 phrase +a", "1 phrase +b <0", "2 a -b <1", "3 b -a <1"}, "a", map[string]uint64{"b": 3}},
+	{"the phrase can undo what it had seen a device admit",
+		[]string{"0 phrase +a", "1 a +b <0", "2 b +c <1", "3 phrase -b !2 <2"}, "a", map[string]uint64{"b": 4, "c": 0}},
+	{"bringing a device back does not change the past",
+		[]string{"0 phrase +a", "1 phrase +b <0", "2 b +c <1", "3 b -c <2", "4 c -b <2", "5 a +c <3 4"}, "a b c", nil},
+	{"nor does the device get its admitter's seniority",
+		[]string{"0 phrase +a", "1 phrase +b <0", "2 b +c <1", "3 b -c <2", "4 a +c <3", "5 b -c <4", "6 c -b <4"}, "a b", map[string]uint64{"c": 6}},
+	{"who is back after a void admission can remove again",
+		[]string{"0 phrase +a", "1 a +b <0", "2 a +d <1", "3 b +c <2", "4 a -b <2", "5 a +c <3 4", "6 c -d <5"}, "a c", map[string]uint64{"b": 5, "d": 7}},
 	{"what a removed device says, knowing that, does not count even when it is back",
 		[]string{"0 phrase +a", "1 a +b <0", "2 a +c <1", "3 c -b <2", "4 b +d <3", "5 a -c <2"}, "a b", map[string]uint64{"c": 6}},
 	{"leaving", []string{"0 phrase +a", "1 a +b <0", "2 b -b <1"}, "a", map[string]uint64{"b": 3}},

@@ -92,7 +92,7 @@ func (p Pin) valid() bool {
 type removal struct {
 	Device string `json:"device"`
 	Pin
-	Void []string `json:"void,omitempty"` // sorted ids of removals by Device; the phrase alone may
+	Void []string `json:"void,omitempty"` // sorted ids of statements by Device; the phrase alone may
 }
 
 // A statement is the payload of a door or member object: it admits a device or
@@ -184,17 +184,18 @@ func (k *Keyring) Remove(device string, pin Pin) ([]byte, error) {
 
 // Evict is the payload of a door that removes a device with the phrase's word, to
 // be sealed as Ref{"door", "phrase", number, ""} with the next free number. Nobody
-// is senior to the phrase: what the device does that this keyring has not seen does
-// not count any more. back are devices that it removed and that are to be members
-// again.
-func (k *Keyring) Evict(device string, pin Pin, back ...string) ([]byte, error) {
+// is senior to the phrase: what the device says of members that this keyring has
+// not seen does not count any more. What it has seen counts, but for what the
+// device said of the devices in undo: whom it removed is back, whom it admitted is
+// out.
+func (k *Keyring) Evict(device string, pin Pin, undo ...string) ([]byte, error) {
 	if k.held() == nil {
 		return nil, errors.New("the recovery phrase is needed to evict a device")
 	}
 	var void []string
 	k.mu.RLock()
 	for _, n := range k.members.order {
-		if n.counts && n.writer == device && n.remove != nil && slices.Contains(back, n.remove.Device) {
+		if n.counts && n.writer == device && slices.Contains(undo, n.about()) {
 			void = append(void, n.id)
 		}
 	}
