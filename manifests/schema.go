@@ -153,11 +153,6 @@ func compileSchema(name string, text []byte) (*schema, error) {
 func (s *schema) checkNames() error {
 	seen := map[string]string{}
 	for _, f := range s.fields {
-		for part := range strings.SplitSeq(f.Name, ".") {
-			if !isFieldName(part) {
-				return fmt.Errorf("schema of %s: %q is no field name: use ASCII letters, digits, _ and -", s.name, part)
-			}
-		}
 		folded := strings.ToLower(f.Name)
 		if other := seen[folded]; other != "" {
 			return fmt.Errorf("schema of %s: %s and %s differ in case only", s.name, other, f.Name)

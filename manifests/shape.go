@@ -126,8 +126,12 @@ func (s *shape) takeProperties(value json.RawMessage) error {
 			return -1
 		}
 		name := string(m.name)
-		if s.props[name] != nil {
+		switch {
+		case s.props[name] != nil:
 			failed = fmt.Errorf("%s is there twice", name)
+			return -1
+		case !isFieldName(name):
+			failed = fmt.Errorf("%q is no field name: use ASCII letters, digits, _ and -", name)
 			return -1
 		}
 		s.props[name], failed = parseShape(value[at:end])
