@@ -208,6 +208,9 @@ func (p *property) setParam(s string) {
 			name = "TYPE"
 		}
 	}
+	if name == "TYPE" {
+		value = strings.ReplaceAll(value, `"`, "") // in TYPE="voice,home" the quotes hold a list
+	}
 	for _, v := range splitQuoted(value, ',') {
 		if v = strings.Trim(strings.TrimSpace(v), `"`); v != "" {
 			p.params[name] = append(p.params[name], v)

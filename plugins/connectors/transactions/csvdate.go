@@ -59,7 +59,7 @@ func cutClock(s string) (day, clock string) {
 		return s, ""
 	}
 	if j := strings.LastIndexAny(s[:i], "T \u00a0,"); j > 0 {
-		return strings.TrimRight(s[:j], " ,"), strings.TrimLeft(s[j:], "T ,\u00a0\xc2\xa0")
+		return strings.TrimRight(s[:j], " ,"), strings.TrimLeft(s[j:], "T ,\u00a0")
 	}
 	return s, ""
 }
