@@ -35,7 +35,7 @@ func Connect(ctx context.Context, home Home, command string, options Options) (*
 	}
 	l, err := Open(ctx, home, command, options)
 	if err != nil {
-		return nil, err
+		return nil, withCode(err)
 	}
 	return &Client{local: l}, nil
 }

@@ -137,6 +137,14 @@ func (a *answer) end(v any, err error) error {
 	return errors.Join(a.enc.Encode(e), a.flush())
 }
 
+// withCode is err as an [*Error], or nil.
+func withCode(err error) error {
+	if err == nil {
+		return nil
+	}
+	return asError(err)
+}
+
 // asError gives an error its exit code.
 func asError(err error) *Error {
 	var e *Error

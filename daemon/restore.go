@@ -46,10 +46,10 @@ func Restore(ctx context.Context, home Home, s SetUp) (*Restored, error) {
 	}
 	release, err := home.claim("locker restore")
 	if err != nil {
-		return nil, err
+		return nil, withCode(err)
 	}
 	restored, err := restoreLocked(ctx, home, s, seed)
-	return restored, errors.Join(err, release())
+	return restored, withCode(errors.Join(err, release()))
 }
 
 func restoreLocked(ctx context.Context, home Home, s SetUp, seed crypto.Seed) (*Restored, error) {

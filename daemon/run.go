@@ -44,7 +44,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	l, err := Open(ctx, c.Home, "locker daemon", c.Options)
 	if err != nil {
-		return err
+		return withCode(err)
 	}
 	l.serving = true
 	defer func() {

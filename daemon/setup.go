@@ -39,10 +39,10 @@ func Init(ctx context.Context, home Home, s SetUp) (*Made, error) {
 	harden()
 	release, err := home.claim("locker init")
 	if err != nil {
-		return nil, err
+		return nil, withCode(err)
 	}
 	made, err := initLocked(ctx, home, s)
-	return made, errors.Join(err, release())
+	return made, withCode(errors.Join(err, release()))
 }
 
 func initLocked(ctx context.Context, home Home, s SetUp) (*Made, error) {

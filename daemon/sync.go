@@ -75,7 +75,7 @@ func (l *Locker) verify(ctx context.Context, p RemoteParams, a *answer) (any, er
 		if err != nil {
 			return nil, err
 		}
-		row := VerifySummary{Remote: name, Objects: r.Objects, Bytes: r.Bytes, Missing: r.Missing, Bad: r.Bad, Misfits: r.Misfits, Repaired: r.Repaired}
+		row := VerifySummary{Remote: name, Objects: r.Objects, Bytes: r.Bytes, Missing: append([]string{}, r.Missing...), Bad: append([]string{}, r.Bad...), Misfits: r.Misfits, Repaired: r.Repaired}
 		if err := a.now(row); err != nil {
 			return nil, err
 		}
