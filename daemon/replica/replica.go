@@ -116,7 +116,9 @@ type Summary struct {
 	BytesUp, BytesDown     int64
 	Requests               int64
 	// Records is how many records changed here by what others wrote.
-	Records         int
+	Records int
+	// Mended is how many objects were put again because a remote had lost them.
+	Mended          int
 	Pending, Alarms []Notice
 	// Failed are the remotes that could not be synced with, and why.
 	Failed map[string]error

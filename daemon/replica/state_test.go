@@ -137,13 +137,13 @@ func (s *memState) Join(ctx context.Context, lines []byte, notes map[string][]by
 		if err := json.Unmarshal(text, &l); err != nil || l.Collection == "" {
 			return 0, false, malformed{fmt.Errorf("line %q: %w", text, err)}
 		}
+		if _, err := strconv.ParseUint(l.Clock, 16, 64); err != nil {
+			return 0, false, malformed{err}
+		}
 		all = append(all, l)
 	}
 	for _, l := range all {
-		clock, err := strconv.ParseUint(l.Clock, 16, 64)
-		if err != nil {
-			return 0, false, malformed{err}
-		}
+		clock, _ := strconv.ParseUint(l.Clock, 16, 64)
 		if int64(clock>>16) > s.now().Add(10*time.Minute).UnixMilli() {
 			ahead = true
 		} else {

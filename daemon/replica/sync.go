@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,6 +33,7 @@ type pass struct {
 	blocked     bool // a membership statement is named that is not there: no new data
 	doorProblem error
 	entries     int
+	mended      atomic.Int64 // objects that were put again
 	buffers     sync.Pool
 
 	wakers []chan struct{} // one for each remote that is being sent to
@@ -417,7 +419,7 @@ func (p *pass) finish(ctx context.Context, failed error) (Summary, error) {
 	s := &p.summary
 	s.ObjectsUp, s.ObjectsDown = int(p.counts.up.Load()), int(p.counts.down.Load())
 	s.BytesUp, s.BytesDown, s.Requests = p.counts.bytesUp.Load(), p.counts.bytesDown.Load(), p.counts.requests.Load()
-	s.Failed = map[string]error{}
+	s.Mended, s.Failed = int(p.mended.Load()), map[string]error{}
 	// What was learned is kept even when the pass was ended.
 	keep := context.WithoutCancel(ctx)
 	n := notes{}

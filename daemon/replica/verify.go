@@ -164,6 +164,7 @@ func (p *pass) mend(ctx context.Context, l *link, ref Ref, id string, object []b
 	if err := l.put(ctx, name, object); err != nil {
 		return err
 	}
+	p.mended.Add(1)
 	return p.state.SetNotes(ctx, notes{key: nil})
 }
 
@@ -246,6 +247,7 @@ func (p *pass) verify(ctx context.Context, l *link) (Report, error) {
 	if err := errors.Join(append(errs, l.failed(), ctx.Err())...); err != nil {
 		return report, err
 	}
+	report.Repaired = int(p.mended.Load())
 	slices.Sort(report.Missing)
 	slices.Sort(report.Bad)
 	return report, p.misfits(ctx, l, all, &report)
@@ -255,7 +257,6 @@ func (r *Report) add(one Report) {
 	r.Objects += one.Objects
 	r.Bytes += one.Bytes
 	r.Missing, r.Bad = append(r.Missing, one.Missing...), append(r.Bad, one.Bad...)
-	r.Repaired += one.Repaired
 }
 
 // verifyOne reads one object back, and repairs it where it is missing or bad.
@@ -278,7 +279,6 @@ func (p *pass) verifyOne(ctx context.Context, l *link, k known) (Report, error) 
 		if err := p.mend(ctx, l, k.ref, k.id, object); err != nil {
 			return r, err
 		}
-		r.Repaired = 1
 		return r, p.settled(ctx, l, k)
 	}
 	if absent {

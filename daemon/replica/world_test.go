@@ -179,3 +179,11 @@ func (d *device) restartWithPhrase() {
 		d.w.t.Fatal(err)
 	}
 }
+
+// copyFolder copies files and folders.
+func copyFolder(t testing.TB, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
