@@ -35,10 +35,7 @@ func (s *Store) Join(ctx context.Context, lines []byte, notes map[string][]byte)
 		return 0, false, err
 	}
 	changed = len(j.order)
-	if err := j.commit(); err != nil {
-		return 0, false, err
-	}
-	if _, _, err := s.settle(); err != nil {
+	if _, err := j.finish(); err != nil {
 		return 0, false, err
 	}
 	return changed, j.ahead, nil

@@ -120,37 +120,47 @@ func (s *Store) oldMarks() marks {
 
 const settleBatch = 4096
 
+// finish commits a txn and moves the records that its change of marks concerns. It
+// returns how many records came to be live, less those that ceased to.
+func (t *txn) finish() (born int, err error) {
+	if err := t.commit(); err != nil {
+		return 0, err
+	}
+	more, err := t.s.settle()
+	return t.born - t.died + more, err
+}
+
 // settle moves the records that jobs wait for and returns how many came to be live
 // less how many ceased to. The caller holds the writer's lock.
-func (s *Store) settle() (born, died int, err error) {
+func (s *Store) settle() (born int, err error) {
 	for len(s.jobs) > 0 {
 		keys, err := s.unsettled(settleBatch)
 		if err != nil {
-			return born, died, err
+			return born, err
 		}
 		t := s.begin()
 		for _, k := range keys {
 			e, err := t.load(k.collection, k.id)
 			if err != nil {
-				return born, died, err
+				return born, err
 			}
 			t.touch(e)
 		}
 		if len(keys) < settleBatch {
 			for imp := range s.jobs {
 				if err := t.batch.Delete(jobKey(imp), nil); err != nil {
-					return born, died, err
+					return born, err
 				}
 			}
 			t.meta.jobRev = 0
 			t.settled = true
 		}
 		if err := t.commit(); err != nil {
-			return born, died, err
+			return born, err
 		}
-		born, died = born+t.born, died+t.died
+		born += t.born - t.died
 	}
-	return born, died, nil
+	return born, nil
 }
 
 type recordRef struct {

@@ -136,7 +136,7 @@ func (s *Store) load(device string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, _, err := s.settle(); err != nil && !errors.Is(err, ErrDiskFull) {
+	if _, err := s.settle(); err != nil && !errors.Is(err, ErrDiskFull) {
 		return err
 	}
 	s.publish()
@@ -207,7 +207,10 @@ func makeCheck(base vfs.FS, dir string, aead cipher.AEAD) error {
 	rand.Read(nonce)
 	raw := append([]byte(checkMagic), nonce...)
 	raw = aead.Seal(raw, nonce, []byte(checkText1), []byte(checkMagic))
-	return writeFile(base, dir, checkName, raw)
+	if err := writeFile(base, dir, checkName, raw); err != nil {
+		return err
+	}
+	return syncDir(base, base.PathDir(dir))
 }
 
 // writeFile makes a file with that content, all or nothing, durable.

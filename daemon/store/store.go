@@ -162,7 +162,7 @@ func (s *Store) write(ctx context.Context) (done func(), err error) {
 		s.mu.Unlock()
 		release()
 	}
-	if _, _, err := s.settle(); err != nil {
+	if _, err := s.settle(); err != nil {
 		done()
 		return nil, err
 	}

@@ -37,11 +37,8 @@ func (s *Store) Undo(ctx context.Context, importID string) (removed, restored in
 	}
 	u.urgent = true
 	u.meta.clock = max(u.meta.clock, u.clock)
-	if err := u.commit(); err != nil {
-		return 0, 0, err
-	}
-	born, died, err := s.settle()
-	return u.died + died - u.born - born, restored, err
+	born, err := u.finish()
+	return -born, restored, err
 }
 
 // An undoer takes back one import.

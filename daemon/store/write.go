@@ -61,7 +61,7 @@ func (s *Store) edit(ctx context.Context, a Author, records []locker.Record, kee
 	if !keep || len(w.order) == 0 {
 		return n, w.batch.Close()
 	}
-	if err := w.commit(); err != nil {
+	if _, err := w.txn.finish(); err != nil {
 		return Counts{}, err
 	}
 	return n, nil
@@ -273,11 +273,11 @@ func (w *editor) write(d *draft, n *Counts) error {
 		at.imp = 0 // a system record belongs to no import, so that undo cannot hide it
 	}
 	if !e.known && len(e.rec.values) == 0 && !e.rec.deleted {
-		return w.finish(e, d, w.fresh(e, d, at), false, nil, n)
+		return w.wrote(e, d, w.fresh(e, d, at), false, nil, n)
 	}
 	was := e.rec.live(w.marks)
 	differs, replaced := w.merge(e, d, at)
-	return w.finish(e, d, differs, was, replaced, n)
+	return w.wrote(e, d, differs, was, replaced, n)
 }
 
 // fresh fills a record that is not there yet.
@@ -326,9 +326,9 @@ func (w *editor) merge(e *entry, d *draft, at stamp) (differs bool, replaced []v
 	return differs, replaced
 }
 
-// finish counts what writing a record did, keeps what it replaced, and lets the
+// wrote counts what writing a record did, keeps what it replaced, and lets the
 // result be judged.
-func (w *editor) finish(e *entry, d *draft, differs, was bool, replaced []value, n *Counts) error {
+func (w *editor) wrote(e *entry, d *draft, differs, was bool, replaced []value, n *Counts) error {
 	w.count(n, was, differs, e)
 	if !differs {
 		return nil
@@ -501,7 +501,10 @@ func (s *Store) Delete(ctx context.Context, a Author, collection string, ids ...
 		return 0, w.batch.Close()
 	}
 	w.urgent = !isQuiet(collection)
-	return n, w.commit()
+	if _, err := w.txn.finish(); err != nil {
+		return 0, err
+	}
+	return n, nil
 }
 
 // remove puts a tombstone on a record if it is there.
