@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -151,11 +152,10 @@ func (p *daemonProcess) kill() {
 
 // A cloud is a real WebDAV server on loopback.
 type cloud struct {
-	dir  string
-	url  string
-	puts atomic.Int64
-	// stall, while set, holds the puts after so many until the test ends.
-	stall   atomic.Int64
+	dir string
+	url string
+	// stall, while set, holds puts until their caller is gone.
+	stall   atomic.Bool
 	stalled chan struct{}
 }
 
@@ -169,16 +169,14 @@ func newCloud(t *testing.T) *cloud {
 		t.Fatal(err)
 	}
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPut {
-			n := c.puts.Add(1)
-			if most := c.stall.Load(); most > 0 && n > most {
-				c.stalled <- struct{}{}
-				select {
-				case <-release:
-				case <-r.Context().Done():
-				}
-				return
+		if r.Method == http.MethodPut && c.stall.Load() {
+			_, _ = io.CopyN(io.Discard, r.Body, 2048) // some of it has come
+			c.stalled <- struct{}{}
+			select {
+			case <-release:
+			case <-r.Context().Done():
 			}
+			return
 		}
 		handler.ServeHTTP(w, r)
 	})}

@@ -104,7 +104,7 @@ func killedInImport(t *testing.T, d *device, file string) {
 // killedInSync kills the daemon while a put is on its way. The next one goes on.
 func killedInSync(t *testing.T, d *device, c *cloud) {
 	t.Helper()
-	c.stall.Store(c.puts.Load() + 2)
+	c.stall.Store(true)
 	p := d.daemon()
 	select {
 	case <-c.stalled:
@@ -112,7 +112,7 @@ func killedInSync(t *testing.T, d *device, c *cloud) {
 		t.Fatal("the daemon put nothing within a minute")
 	}
 	p.kill()
-	c.stall.Store(0)
+	c.stall.Store(false)
 	if left := d.status().Unsent; left == 0 {
 		t.Fatal("everything was sent before the kill")
 	}
