@@ -242,6 +242,9 @@ func (e *readError) Error() string { return e.err.Error() }
 func (e *readError) Unwrap() error { return e.err }
 
 func (s source) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > s.Size() {
+		return 0, errors.New("points outside of the file")
+	}
 	n, err := s.File.ReadAt(p, off)
 	if err != nil && err != io.EOF {
 		err = &readError{err}

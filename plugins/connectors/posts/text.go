@@ -41,7 +41,7 @@ func plainText(source string) string {
 			}
 		}
 	}
-	return strings.TrimSpace(html.UnescapeString(b.String()))
+	return strings.TrimSpace(b.String())
 }
 
 // newLines ends the line, and leaves as many ends of lines as are asked for; a
