@@ -93,7 +93,7 @@ var fileAttempts = map[string]attempt{
 	"fill the disk": func(_ context.Context, t *Targets, _ plugins.AppEnv) error {
 		total, data := 0, make([]byte, 1<<20)
 		for _, dir := range writable(t) {
-			for i := range 64 {
+			for i := 0; i < 64 && total < 48<<20; i++ {
 				name := filepath.Join(dir, fmt.Sprintf("big %d", i))
 				f, err := os.Create(name)
 				if err != nil {
@@ -115,7 +115,7 @@ var fileAttempts = map[string]attempt{
 	"flood with files": func(_ context.Context, t *Targets, _ plugins.AppEnv) error {
 		n := 0
 		for _, dir := range writable(t) {
-			for i := range 3000 {
+			for i := 0; n < 2000; i++ {
 				name := filepath.Join(dir, fmt.Sprint("file ", i))
 				f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 				if err != nil {

@@ -19,7 +19,7 @@ var hostAttempts = map[string]attempt{
 		return env.Out.Text(strings.Repeat("x", 64<<20))
 	},
 	"a giant table": func(_ context.Context, _ *Targets, env plugins.AppEnv) error {
-		return env.Out.Table(plugins.Table{Rows: make([][]string, 10<<20)})
+		return env.Out.Table(plugins.Table{Rows: make([][]string, 1<<20)})
 	},
 	"a giant write": func(ctx context.Context, _ *Targets, env plugins.AppEnv) error {
 		w := env.View.(*wire.View)

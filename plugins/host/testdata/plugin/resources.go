@@ -120,7 +120,7 @@ var resourceAttempts = map[string]attempt{
 	},
 	"processor time": func(context.Context, *Targets, plugins.AppEnv) error {
 		var used unix.Timespec
-		for used.Sec < 3 {
+		for used.Sec < 2 {
 			if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &used); err != nil {
 				return err
 			}
