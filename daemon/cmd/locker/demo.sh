@@ -31,8 +31,12 @@ echo
 echo "5. An app in a sandbox, which sees four fields of the transactions and nothing else"
 one app install spend >/dev/null
 one grant spend --offer permit | sed -n 2p
-one app run spend
-one audit | tail -n 1
+one app run spend >"$demo/spend.txt"
+sed -n 1,6p "$demo/spend.txt"
+echo "…"
+grep -A4 '^Biggest' "$demo/spend.txt"
+echo "   and the audit log has it:"
+one audit | grep -E 'TIME|transactions'
 echo
 echo "What to type next:"
 echo "  export PATH=$bin:\$PATH LOCKER_HOME=$demo/laptop"
