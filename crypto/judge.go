@@ -152,6 +152,7 @@ func (g *graph) missing() []string {
 type verdict struct {
 	sorted  []string         // members
 	cards   map[string]*card // of all devices that were ever admitted
+	senior  []string         // members, the most senior first
 	removed map[string]Pin
 	gone    []string // of removed: sorted, those that a standing removal removed
 }
@@ -164,7 +165,7 @@ func (v verdict) is(device string) bool {
 func (v verdict) ever(device string) bool { return v.cards[device] != nil }
 
 func (v verdict) equal(w verdict) bool {
-	return slices.Equal(v.sorted, w.sorted) && maps.Equal(v.removed, w.removed) && slices.Equal(v.gone, w.gone)
+	return slices.Equal(v.senior, w.senior) && maps.Equal(v.removed, w.removed) && slices.Equal(v.gone, w.gone)
 }
 
 // judge judges the statements of a past, or all for nil.
@@ -198,6 +199,7 @@ type court struct {
 	by       map[string][]*node // by writer
 	void     map[[2]string]bool // writers and ids of what the phrase declared void
 	standing map[*node]bool     // removals
+	heard    []string           // writers, the senior first
 }
 
 // hear judges the writers, the senior first. A path is above those that it extends,
@@ -209,6 +211,7 @@ func (c *court) hear() {
 		p := open[next]
 		delete(open, next)
 		done[next] = true
+		c.heard = append(c.heard, next)
 		first, again := c.hearWriter(next)
 		p.extend(open, first, done)
 		p.extend(later, again, done)
@@ -285,6 +288,11 @@ func (c *court) verdict() verdict {
 		v.removed[device] = pin
 	}
 	slices.Sort(v.sorted)
+	for _, device := range slices.Concat(c.heard, v.sorted) { // those that were not heard last
+		if v.is(device) && !slices.Contains(v.senior, device) {
+			v.senior = append(v.senior, device)
+		}
+	}
 	slices.Sort(v.gone)
 	v.gone = slices.Compact(v.gone)
 	return v

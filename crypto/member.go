@@ -225,6 +225,14 @@ func (k *Keyring) Members() []string {
 	return slices.Clone(k.verdict.sorted)
 }
 
+// Seniority are the members, the most senior first: the order in which they win
+// when they remove each other unawares.
+func (k *Keyring) Seniority() []string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return slices.Clone(k.verdict.senior)
+}
+
 // Removed are the devices that were admitted once and do not count as members now,
 // each with the highest entry number that still counts: that of its pin, and zero
 // where its admission itself is void.
