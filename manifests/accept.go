@@ -112,9 +112,9 @@ func (m *Manifest) example(requests []Request) string {
 
 // accept adds to a grant what it gives of one request.
 func (m *Manifest) accept(g *Grant, r Request, keep map[string][]string) error {
-	for _, p := range r.Purpose {
-		if term, _ := purposeTerm(p); refusedPurposes[term] {
-			return fmt.Errorf("%w: request %s of %s wants to %s, which Locker does not grant", locker.ErrInvalid, r.ID, m.ID, purposes[term])
+	for _, name := range r.Purpose {
+		if p, _ := findPurpose(name); p.refused {
+			return fmt.Errorf("%w: request %s of %s wants to %s, which Locker does not grant", locker.ErrInvalid, r.ID, m.ID, p.words)
 		}
 	}
 	fields := m.leaves(&r)

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"time"
-
-	"github.com/locker-project/locker/plugins/locker"
 )
 
 // A span is a length of time by the calendar, written in ISO 8601 as P30D, P2W,
@@ -15,7 +13,7 @@ type span struct{ years, months, days int }
 // parseSpan reads a duration of whole days, at least one and at most 100 years.
 func parseSpan(s string) (span, error) {
 	var d span
-	bad := fmt.Errorf("%w: %q is no duration such as P30D, P2W, P6M or P1Y", locker.ErrInvalid, s)
+	bad := fmt.Errorf("%q is no duration such as P30D, P2W, P6M or P1Y", s)
 	if len(s) < 3 || s[0] != 'P' {
 		return d, bad
 	}

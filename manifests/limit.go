@@ -125,7 +125,7 @@ func (p *policy) prepare(key []byte) (err error) {
 		return fmt.Errorf("%w: the grant has no key", locker.ErrInvalid)
 	}
 	if _, err := since(p.window, time.Time{}); err != nil {
-		return err
+		return fmt.Errorf("%w: the grant's window %w", locker.ErrInvalid, err)
 	}
 	p.ids, err = newPseudonymizer(key, p.collection)
 	return err
@@ -419,24 +419,28 @@ func (pl *plan) filter(text string, where *locker.Filter, paths []string) {
 	}
 }
 
-// matches applies the filter to what may be seen of a record.
+// matches applies the filter to what may be seen of a record. A granted leaf field
+// counts as it is, as it does where the view underneath applies the filter; no path
+// of a filter leads into it.
 func (pl *plan) matches(r locker.Record) bool {
-	if pl.where == nil {
-		return true
-	}
-	seen := pl.l.show(pl.p, pl.p.fields, r)
 	return pl.where.Match(func(name string) (json.RawMessage, bool) {
 		switch name {
 		case fieldID:
-			return quote(seen.ID), true
+			return quote(pl.l.pseudonym(pl.p, r.ID)), true
 		case fieldTime:
-			return quote(seen.Time.Format(time.RFC3339Nano)), !seen.Time.IsZero()
+			return quote(r.Time.Format(time.RFC3339Nano)), !r.Time.IsZero()
 		case fieldSource:
-			return quote(seen.Source), seen.Source != ""
+			return quote(r.Source), r.Source != ""
 		case fieldImport:
-			return quote(seen.Import), seen.Import != ""
+			return quote(r.Import), r.Import != ""
 		}
-		return valueOf(seen.Fields, name)
+		value, ok := valueOf(r.Fields, name)
+		kid := pl.p.fields.kids[name]
+		if !ok || kid.kids == nil {
+			return value, ok
+		}
+		shown, _ := kid.rewrite(nil, value, 0, 1)
+		return shown, len(shown) > 0
 	})
 }
 
@@ -462,7 +466,7 @@ func (pl *plan) run(ctx context.Context, yield func(locker.Record, error) bool) 
 			out.fail(err)
 			return
 		}
-		if r.Deleted || !pl.oldest.IsZero() && r.Time.Before(pl.oldest) || !pl.matches(r) {
+		if r.Deleted || !pl.oldest.IsZero() && r.Time.Before(pl.oldest) || pl.where != nil && !pl.matches(r) {
 			continue
 		}
 		if !out.take(r) {

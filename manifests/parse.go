@@ -283,7 +283,7 @@ func (m *Manifest) checkRequest(where string, r *Request) error {
 		}
 	}
 	for i, p := range r.Purpose {
-		if _, ok := purposeTerm(p); !ok {
+		if _, ok := findPurpose(p); !ok {
 			return at(fmt.Sprintf("%s.purpose[%d]", where, i), "%q is no purpose that Locker knows; SPEC.md lists them", p)
 		}
 	}

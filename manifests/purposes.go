@@ -5,26 +5,34 @@ import "strings"
 // dpv begins the terms of the W3C Data Privacy Vocabulary.
 const dpv = "dpv:"
 
-// purposes are the terms of the vocabulary (version 2.3) that a request may give,
-// each with what Locker says of it: "may read … in order to …".
-var purposes = map[string]string{
-	"RequestedServiceProvision":          "give you what you ask it for",
-	"ServiceProvision":                   "give you its service",
-	"ServicePersonalisation":             "fit its service to you",
-	"ServiceUsageAnalytics":              "count how its service is used",
-	"ImproveExistingProductsAndServices": "improve its service",
-	"OptimisationForConsumer":            "make its service better for you",
-	"OptimisationForController":          "make its service better for itself",
-	"PersonalisedAdvertising":            "show you advertisements chosen for you",
-	"ResearchAndDevelopment":             "do research",
-	"SellDataToThirdParties":             "sell your data to others",
-	"SellInsightsFromData":               "sell what it learns from your data",
+// A purpose is a term of the vocabulary (version 2.3) that a request may give, and
+// what Locker says of it: "may read …, to …".
+type purpose struct {
+	term, words string
+	refused     bool // not accepted, whatever the offer
 }
 
-// refusedPurposes are not accepted, whatever the offer.
-var refusedPurposes = map[string]bool{"SellDataToThirdParties": true, "SellInsightsFromData": true}
+var purposes = []purpose{
+	{term: "RequestedServiceProvision", words: "give you what you ask it for"},
+	{term: "ServiceProvision", words: "give you its service"},
+	{term: "ServicePersonalisation", words: "fit its service to you"},
+	{term: "ServiceUsageAnalytics", words: "count how its service is used"},
+	{term: "ImproveExistingProductsAndServices", words: "improve its service"},
+	{term: "OptimisationForConsumer", words: "make its service better for you"},
+	{term: "OptimisationForController", words: "make its service better for itself"},
+	{term: "PersonalisedAdvertising", words: "show you advertisements chosen for you"},
+	{term: "ResearchAndDevelopment", words: "do research"},
+	{term: "SellDataToThirdParties", words: "sell your data to others", refused: true},
+	{term: "SellInsightsFromData", words: "sell what it learns from your data", refused: true},
+}
 
-func purposeTerm(s string) (term string, ok bool) {
-	term, ok = strings.CutPrefix(s, dpv)
-	return term, ok && purposes[term] != ""
+// findPurpose finds a purpose by its name in a manifest.
+func findPurpose(name string) (purpose, bool) {
+	term, ok := strings.CutPrefix(name, dpv)
+	for _, p := range purposes {
+		if ok && p.term == term {
+			return p, true
+		}
+	}
+	return purpose{}, false
 }

@@ -38,7 +38,7 @@ var wellKnown = sync.OnceValues(func() (map[string]*schema, error) {
 		}
 		name := strings.TrimSuffix(e.Name(), ".json")
 		if all[name], err = compileSchema(name, b); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("schema of %s: %w", name, err)
 		}
 	}
 	return all, nil
@@ -118,7 +118,7 @@ func (refuseRemote) Load(url string) (any, error) {
 func compileSchema(name string, text []byte) (*schema, error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
-		return nil, fmt.Errorf("schema of %s: %w", name, err)
+		return nil, err
 	}
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
@@ -126,20 +126,24 @@ func compileSchema(name string, text []byte) (*schema, error) {
 	c.UseLoader(refuseRemote{})
 	url := "urn:locker:collection:" + name
 	if err := c.AddResource(url, doc); err != nil {
-		return nil, fmt.Errorf("schema of %s: %w", name, err)
+		return nil, err
 	}
 	full, err := c.Compile(url)
+	var broken *jsonschema.SchemaValidationError
+	if errors.As(err, &broken) {
+		return nil, errors.New(explain("schema", broken.Err))
+	}
 	if err != nil {
-		return nil, fmt.Errorf("schema of %s: %w", name, err)
+		return nil, err
 	}
 	s := &schema{name: name, text: text, full: full}
 	sum := sha256.Sum256(text)
 	s.hash = hex.EncodeToString(sum[:])
 	if s.fast, err = parseShape(text); err != nil {
-		return nil, fmt.Errorf("schema of %s: %w", name, err)
+		return nil, err
 	}
 	if s.fast.kinds != isObject {
-		return nil, fmt.Errorf(`schema of %s: its "type" is not "object"`, name)
+		return nil, errors.New(`its "type" is not "object"`)
 	}
 	s.fields = s.fast.leaves(nil, "")
 	s.fast.folded = map[string]string{}
@@ -155,11 +159,11 @@ func (s *schema) checkNames() error {
 	for _, f := range s.fields {
 		folded := strings.ToLower(f.Name)
 		if other := seen[folded]; other != "" {
-			return fmt.Errorf("schema of %s: %s and %s differ in case only", s.name, other, f.Name)
+			return fmt.Errorf("%s and %s differ in case only", other, f.Name)
 		}
 		seen[folded] = f.Name
 		if isPseudo(strings.SplitN(folded, ".", 2)[0]) {
-			return fmt.Errorf("schema of %s: %s is a field of every record, and cannot be one of the collection", s.name, f.Name)
+			return fmt.Errorf("%s is a field of every record, and cannot be one of the collection", f.Name)
 		}
 	}
 	return nil
@@ -247,11 +251,40 @@ func explain(collection string, err error) string {
 
 var english = message.NewPrinter(language.English)
 
+// forms are words for patterns of our schemas.
+var forms = map[string]string{
+	`^-?[0-9]{1,30}(\.[0-9]{1,18})?$`:       "is no decimal number with a point, such as -12.30",
+	`^[A-Z]{3}$`:                            "is no currency: ISO 4217, three capital letters",
+	`^[a-z][a-z0-9-]{0,39}$`:                "is no id: a letter, then letters, digits and -, all lower case",
+	`^[a-z0-9]([a-z0-9.-]{0,60}[a-z0-9])?$`: "is no vendor: lower case letters, digits, . and -",
+	`^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$`:     "is no version: letters, digits, ., + and -",
+	`^[^\p{C}]+$`:                           "is empty, or has control or invisible characters",
+	`^([a-z0-9]([a-z0-9.-]{0,60}[a-z0-9])?/)?[a-z][a-z0-9-]{0,39}$`:     "is no collection: NAME, or VENDOR/NAME, in lower case",
+	`^[A-Za-z][A-Za-z0-9_-]{0,63}(\.[A-Za-z][A-Za-z0-9_-]{0,63}){0,7}$`: "is no field: ASCII letters and digits, with dots between the parts",
+	`^P([0-9]{1,5}Y)?([0-9]{1,5}M)?([0-9]{1,5}W)?([0-9]{1,5}D)?$`:       "is no duration such as P30D, P2W, P6M or P1Y",
+	`^dpv:`:                       "is no term such as dpv:RequestedServiceProvision",
+	`^[0-9]{1,9}(\.[0-9]{1,8})?$`: "is no amount such as 4.99",
+	`^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,7}$`: "is no program: a name without .., beside the manifest",
+	`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?$`:   "is no host name such as api.example.org",
+	`^[a-z0-9][a-z0-9.+-]{0,39}$`:                                      "is no kind of file such as vcard",
+}
+
 // reason is what the library says, without the text of a value.
 func reason(e *jsonschema.ValidationError) string {
 	switch k := e.ErrorKind.(type) {
 	case *kind.Pattern:
+		if words := forms[k.Want]; words != "" {
+			return words
+		}
 		return "does not have the form " + k.Want
+	case *kind.MinItems:
+		return fmt.Sprintf("has fewer than %d", k.Want)
+	case *kind.MinLength:
+		return "is empty"
+	case *kind.MaxLength:
+		return fmt.Sprintf("is longer than %d characters", k.Want)
+	case *kind.AdditionalProperties:
+		return fmt.Sprintf("has %s, which this version of Locker does not know", list(k.Properties))
 	case *kind.Format:
 		return "is no " + k.Want
 	}

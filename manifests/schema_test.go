@@ -25,6 +25,34 @@ func TestPageIsCurrent(t *testing.T) {
 	}
 }
 
+// purposeTable is the table of purposes as SPEC.md should have it.
+func purposeTable() string {
+	var b bytes.Buffer
+	for _, p := range purposes {
+		fmt.Fprintf(&b, "| `%s%s` | to %s |\n", dpv, p.term, p.words)
+	}
+	return b.String()
+}
+
+// SPEC.md lists the purposes, and shows a manifest that is valid.
+func TestSpec(t *testing.T) {
+	spec, err := os.ReadFile("SPEC.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(spec), purposeTable()) {
+		t.Errorf("SPEC.md does not have the purposes:\n%s", purposeTable())
+	}
+	_, rest, _ := strings.Cut(string(spec), "```json\n")
+	example, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("no example in SPEC.md")
+	}
+	if _, err := ParseManifest([]byte(example)); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCollections(t *testing.T) {
 	want := "bookmarks checkins contacts events measurements messages notes pages photos places plays posts purchases tracks transactions"
 	if got := strings.Join(Collections(), " "); got != want {
@@ -82,9 +110,9 @@ func TestValidate(t *testing.T) {
 		{"transactions", ` { "amount" : "0" , "unknown" : { "kept" : [ 1 , null ] } } `, ""},
 		{"transactions", `{"amount":"-12.30","payee":"M\u00fcller \"&\" <Co>"}`, ""},
 		{"transactions", `{"amount":-12.3}`, "transactions.amount: got number, want string"},
-		{"transactions", `{"amount":"12,30"}`, "transactions.amount: does not have the form"},
-		{"transactions", `{"amount":"1e5"}`, "transactions.amount: does not have the form"},
-		{"transactions", `{"amount":"1","currency":"Fr."}`, "transactions.currency: does not have the form"},
+		{"transactions", `{"amount":"12,30"}`, "transactions.amount: is no decimal number"},
+		{"transactions", `{"amount":"1e5"}`, "transactions.amount: is no decimal number"},
+		{"transactions", `{"amount":"1","currency":"Fr."}`, "transactions.currency: is no currency"},
 		{"transactions", `{"currency":"CHF"}`, "transactions: missing property 'amount'"},
 		{"transactions", `{"amount":"1","valueDate":"2026-02-30"}`, "transactions.valueDate: is no date"},
 		{"transactions", `{"amount":"1","valueDate":"30.1.2026"}`, "transactions.valueDate: is no date"},

@@ -36,13 +36,13 @@ func (m *Manifest) readWords(r Request) string {
 	s := fmt.Sprintf("%s of your %s", list(r.Fields), r.Collection)
 	if r.Window != "" {
 		if d, err := parseSpan(r.Window); err == nil {
-			s += " of the last " + d.words()
+			s += " of the last " + strings.TrimPrefix(d.words(), "1 ")
 		}
 	}
 	var why []string
 	for _, p := range r.Purpose {
-		if term, ok := purposeTerm(p); ok {
-			why = append(why, purposes[term])
+		if p, ok := findPurpose(p); ok {
+			why = append(why, p.words)
 		}
 	}
 	return s + ", to " + list(why)
