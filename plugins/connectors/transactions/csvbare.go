@@ -45,11 +45,11 @@ func withoutHeader(rows [][]string, delimiter rune) (*layout, error) {
 	if len(l.dates) > 1 {
 		l.col[roleValueDate], l.dates = l.dates[1], l.dates[:1]
 	}
-	if !l.findAmounts(rows, amounts) {
+	switch found, signed := l.findAmounts(rows, amounts), signed(rows, amounts); {
+	case !found && signed:
 		return nil, unclear("the table has no header, and more than one of its columns can be the amount; put a line above it that names the columns, such as date, payee, amount, balance")
-	}
-	if !l.signed(rows) {
-		return nil, nil
+	case !found, !signed && !l.has(roleBalance) && !l.has(roleDebit):
+		return nil, nil // readings of a meter, or prices
 	}
 	return l, nil
 }
@@ -89,15 +89,14 @@ func foreignHeader(rows [][]string, delimiter rune) *layout {
 	return nil
 }
 
-// signed says whether the amounts go both ways or carry a currency. Readings of
-// a meter do neither.
-func (l *layout) signed(rows [][]string) bool {
-	if l.has(roleDebit) || l.has(roleCredit) || l.has(roleBalance) {
-		return true
-	}
-	for _, c := range column(rows, l.col[roleAmount]) {
-		if m, _ := parseMoney(c); m.signed || m.currency != "" {
-			return true
+// signed says whether an amount has a sign. Readings of a meter and prices have
+// none.
+func signed(rows [][]string, amounts []int) bool {
+	for _, i := range amounts {
+		for _, c := range column(rows, i) {
+			if m, _ := parseMoney(c); m.signed {
+				return true
+			}
 		}
 	}
 	return false
