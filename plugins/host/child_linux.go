@@ -19,11 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var (
-	allLayers      = layers{true, true, true, true, true}
-	fallbackLayers = layers{false, true, true, true, true}
-)
-
 // A stageError says at which layer the shim failed.
 type stageError struct {
 	stage string
@@ -236,7 +231,9 @@ func (c *child) command(plan *plan, pipes *pipes) (*exec.Cmd, error) {
 		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: innerID, HostID: uid, Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: innerID, HostID: gid, Size: 1}}
 		attr.Credential = &syscall.Credential{Uid: innerID, Gid: innerID, NoSetGroups: !attr.GidMappingsEnableSetgroups}
-	case uid == 0 && c.layers == fallbackLayers:
+	case uid == 0 && c.layers == fallbackLayers && len(c.spec.ReadOnly) == 0:
+		// Files that the owner named may be root's alone; then the process stays root,
+		// without root's capabilities.
 		if id := someUID(); mapped(id) {
 			attr.Credential = &syscall.Credential{Uid: uint32(id), Gid: uint32(id)}
 			if err := os.Chown(c.dir, id, id); err != nil {
@@ -317,23 +314,6 @@ func (c *child) Stdout() io.ReadCloser {
 		io.Reader
 		io.Closer
 	}{&firstLine{from: c.stdout}, c.stdout}
-}
-
-// A firstLine reads up to the first line end, or 8 KiB.
-type firstLine struct {
-	from  io.Reader
-	taken int
-	ended bool
-}
-
-func (f *firstLine) Read(p []byte) (int, error) {
-	if f.ended || f.taken >= 8<<10 || len(p) == 0 {
-		return 0, io.EOF
-	}
-	n, err := f.from.Read(p[:1])
-	f.taken += n
-	f.ended = n == 1 && p[0] == '\n'
-	return n, err
 }
 
 // Stderr is read by listen.

@@ -104,7 +104,12 @@ func (c *child) Start(context.Context) error {
 }
 
 // Stdout has the line in which the process says where it listens.
-func (c *child) Stdout() io.ReadCloser { return c.stdout }
+func (c *child) Stdout() io.ReadCloser {
+	return struct {
+		io.Reader
+		io.Closer
+	}{&firstLine{from: c.stdout}, c.stdout}
+}
 
 // Stderr is passed on by Start.
 func (c *child) Stderr() io.ReadCloser { return io.NopCloser(strings.NewReader("")) }

@@ -72,8 +72,8 @@ type Limits struct {
 	// Memory is in bytes: the heap and all other private memory. Default 256 MiB,
 	// with Network 512 MiB.
 	Memory int64
-	// Scratch is the size in bytes of the folder /tmp, which lives in memory and
-	// ends with the process. Default 16 MiB, with Network 64 MiB.
+	// Scratch is the size in bytes of the folder for temporary files (TMPDIR), which
+	// lives in memory and ends with the process. Default 16 MiB, with Network 64 MiB.
 	Scratch int64
 	// Threads of the process. Default 32, with Network 128.
 	Threads int
@@ -85,3 +85,8 @@ type Limits struct {
 	// Wall is the time after its start at which the process is killed. Default none.
 	Wall time.Duration
 }
+
+var (
+	allLayers      = layers{true, true, true, true, true}
+	fallbackLayers = layers{false, true, true, true, true}
+)

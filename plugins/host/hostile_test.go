@@ -168,6 +168,7 @@ func targets(t *testing.T) (text, program string) {
 	for _, err := range []error{
 		err, os.Chmod(base, 0o755), os.MkdirAll(filepath.Join(dir, "mnt"), 0o777), os.Chmod(dir, 0o777),
 		os.WriteFile(secret, []byte("secret"), 0o644), os.WriteFile(program, data, 0o755),
+		os.WriteFile(filepath.Join(base, "named"), []byte("named"), 0o600),
 		os.WriteFile(filepath.Join(base, "other"), []byte("other"), 0o755),
 	} {
 		if err != nil {
@@ -212,7 +213,7 @@ func targets(t *testing.T) (text, program string) {
 		t.Fatal(err)
 	}
 	encoded, err := json.Marshal(map[string]any{
-		"Secret": secret, "Dir": dir, "Program": program, "Other": filepath.Join(base, "other"),
+		"Secret": secret, "Dir": dir, "Program": program, "Other": filepath.Join(base, "other"), "Named": filepath.Join(base, "named"),
 		"TCP": listen("tcp", "127.0.0.1:0"), "UDP": packets.LocalAddr().String(),
 		"Unix": socket, "Abstract": listen("unix", "@locker-test-"+strconv.Itoa(os.Getpid())),
 		"Env": "LOCKER_TEST_SECRET", "FD": fd, "PID": os.Getpid(),
@@ -439,7 +440,7 @@ func asOrdinaryUser(t *testing.T) {
 	if err := os.Chown(dir, nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("/proc/self/exe", "-test.run=^(TestHostile|TestRaw)$", "-test.v")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^(TestHostile|TestSpy|TestApp|TestNoNamespaces)$", "-test.v")
 	cmd.Env = []string{"LOCKER_TEST_PLUGIN=" + pluginPath, "TMPDIR=" + dir, "HOME=" + dir, "PATH=" + os.Getenv("PATH")}
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}

@@ -45,8 +45,10 @@ type planLimit struct {
 }
 
 const (
-	innerRun     = "/run" // where the process makes its socket, in its own root
-	innerScratch = "/tmp"
+	// Folders of the process in its own root: where it makes its socket, and where it
+	// may write. Their names are none that an owner would name in ReadOnly.
+	innerRun     = "/.plugin/run"
+	innerScratch = "/.plugin/tmp"
 	// addressSpace is what a Go program needs beside its memory: it reserves about
 	// 1.2 GiB that it does not use.
 	addressSpace = 1536 << 20

@@ -90,7 +90,7 @@ func (p *plan) filter() ([]unix.SockFilter, error) {
 	calls := append(append([]uintptr{}, allowed...), allowedHere...)
 	if p.Network {
 		calls = append(calls, unix.SYS_CONNECT, unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_SENDMMSG, unix.SYS_RECVMMSG,
-			unix.SYS_STATFS, unix.SYS_FSTATFS, unix.SYS_FCHMOD, unix.SYS_FCHMODAT, unix.SYS_UTIMENSAT, unix.SYS_FALLOCATE, unix.SYS_SYSINFO)
+			unix.SYS_STATFS, unix.SYS_FSTATFS, unix.SYS_FALLOCATE, unix.SYS_SYSINFO)
 	}
 	for _, call := range calls {
 		code = append(code,

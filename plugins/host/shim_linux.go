@@ -152,6 +152,10 @@ func (p *plan) newRoot() error {
 	if err != nil {
 		return err
 	}
+	folders, err := openFolders(p.Folders) // before the new root hides some of them
+	if err != nil {
+		return err
+	}
 	size := int64(1 << 20)
 	for _, f := range p.Files {
 		size += int64(len(f.Data)) + 4096
@@ -161,11 +165,11 @@ func (p *plan) newRoot() error {
 		return fmt.Errorf("mount root: %w", err)
 	}
 	for _, dir := range []string{innerRun, innerScratch} {
-		if err := os.Mkdir(base+dir, 0o755); err != nil {
+		if err := os.MkdirAll(base+dir, 0o755); err != nil {
 			return err
 		}
 	}
-	if err := p.furnish(base); err != nil {
+	if err := p.furnish(base, folders); err != nil {
 		return err
 	}
 	if err := unix.Mount("tmpfs", base+innerRun, "tmpfs", plain, "size=64k,nr_inodes=16,mode=700"); err != nil {
@@ -179,6 +183,18 @@ func (p *plan) newRoot() error {
 		return fmt.Errorf("remount root: %w", err)
 	}
 	return pivot(base)
+}
+
+func openFolders(paths []string) ([]int, error) {
+	var folders []int
+	for _, path := range paths {
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		folders = append(folders, fd)
+	}
+	return folders, nil
 }
 
 // someFolder is a folder to mount on: what it holds is not needed.
@@ -205,14 +221,16 @@ func pivot(base string) error {
 }
 
 // furnish puts the files and folders into the new root that the process may read.
-func (p *plan) furnish(base string) error {
-	for _, dir := range p.Folders {
+func (p *plan) furnish(base string, folders []int) error {
+	for i, dir := range p.Folders {
 		if err := os.MkdirAll(base+dir, 0o755); err != nil {
 			return err
 		}
-		if err := unix.Mount(dir, base+dir, "", unix.MS_BIND, ""); err != nil {
+		source := fmt.Sprintf("/proc/self/fd/%d", folders[i])
+		if err := unix.Mount(source, base+dir, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("bind %s: %w", dir, err)
 		}
+		unix.Close(folders[i])
 		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC}
 		if err := unix.MountSetattr(unix.AT_FDCWD, base+dir, 0, attr); err != nil {
 			return fmt.Errorf("make %s read-only: %w", dir, err)

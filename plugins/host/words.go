@@ -3,6 +3,7 @@ package host
 import (
 	"bytes"
 	"context"
+	"io"
 	"strings"
 	"sync"
 	"time"
@@ -121,4 +122,26 @@ func plainLines(text string) string {
 		}
 	}
 	return b.String()
+}
+
+// maxLine bounds the line in which a process says where it listens.
+const maxLine = 8 << 10
+
+// A firstLine reads up to the first line end, or maxLine bytes. What comes after
+// it on a process's standard output has no meaning, and must not cost the host
+// anything.
+type firstLine struct {
+	from  io.Reader
+	taken int
+	ended bool
+}
+
+func (f *firstLine) Read(p []byte) (int, error) {
+	if f.ended || f.taken >= maxLine || len(p) == 0 {
+		return 0, io.EOF
+	}
+	n, err := f.from.Read(p[:1])
+	f.taken += n
+	f.ended = n == 1 && p[0] == '\n'
+	return n, err
 }

@@ -21,6 +21,20 @@ var fileAttempts = map[string]attempt{
 		}
 		return err
 	},
+	"read a named file": func(_ context.Context, t *Targets, _ plugins.AppEnv) error {
+		_, err := os.ReadFile(t.Named)
+		return err
+	},
+	"write a named file": func(_ context.Context, t *Targets, _ plugins.AppEnv) error {
+		f, err := os.OpenFile(t.Named, os.O_RDWR, 0)
+		if err == nil {
+			f.Close()
+		}
+		return err
+	},
+	"write a temporary file": func(context.Context, *Targets, plugins.AppEnv) error {
+		return os.WriteFile(filepath.Join(os.TempDir(), "temporary"), []byte("x"), 0o600)
+	},
 	"read /etc/passwd": func(context.Context, *Targets, plugins.AppEnv) error {
 		_, err := os.ReadFile("/etc/passwd")
 		return err

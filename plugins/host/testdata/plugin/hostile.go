@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/locker-project/locker/plugins"
 )
@@ -24,7 +26,7 @@ type Targets struct {
 	FD       int    // an open file of the host
 	PID      int    // the host
 	Address  uint64 // of eight bytes in the host's memory, which are "8 bytes!"
-	Session  uint64 // of somebody else's run in this process
+	Named    string // a file that a remote may read
 }
 
 // An attempt tries one thing. It returns nil if it worked and otherwise why not.
@@ -72,4 +74,36 @@ func writable(t *Targets) []string {
 	dirs := []string{t.Dir, os.Getenv("PLUGIN_UNIX_SOCKET_DIR"), os.Getenv("TMPDIR"), "/tmp", "/run", "/dev/shm"}
 	slices.Sort(dirs)
 	return slices.DeleteFunc(slices.Compact(dirs), func(dir string) bool { return dir == "" })
+}
+
+// A spy is a remote that tries what its option "attempts" names when it is opened,
+// and lists the results as objects.
+type spy struct {
+	remote
+	results []string
+}
+
+func (s *spy) Open(ctx context.Context, c plugins.RemoteConfig) error {
+	var t Targets
+	if err := json.Unmarshal([]byte(c.Options["targets"]), &t); err != nil {
+		return err
+	}
+	for _, name := range strings.Split(c.Options["attempts"], ",") {
+		result := "worked"
+		if err := attempts()[name](ctx, &t, plugins.AppEnv{}); err != nil {
+			result = err.Error()
+		}
+		s.results = append(s.results, name+"\t"+result)
+	}
+	return nil
+}
+
+func (s *spy) List(context.Context, string) iter.Seq2[plugins.RemoteObject, error] {
+	return func(yield func(plugins.RemoteObject, error) bool) {
+		for _, r := range s.results {
+			if !yield(plugins.RemoteObject{Name: r}, nil) {
+				return
+			}
+		}
+	}
 }

@@ -30,6 +30,7 @@ func main() {
 		"connector": func() any { return connector{} },
 		"remote":    func() any { return &remote{objects: map[string][]byte{}} },
 		"hostile":   func() any { return hostile{} },
+		"spy":       func() any { return &spy{} },
 	})
 }
 

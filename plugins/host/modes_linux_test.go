@@ -1,0 +1,4 @@
+package host
+
+// modes are the ways in which processes are started for real.
+func modes() []mode { return []mode{{"full", &allLayers}, {"fallback", &fallbackLayers}} }

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package host
+
+// modes are the ways in which processes are started for real.
+func modes() []mode { return []mode{{"none", nil}} }
