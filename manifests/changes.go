@@ -1,6 +1,7 @@
 package manifests
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/maphash"
@@ -59,28 +60,37 @@ func (l *limited) changed(ctx context.Context, p *policy, c change) (locker.Reco
 // underneath knows only that something of a record changed. So the tracker keeps,
 // for each record that was ever shown, a digest of what the app could see of it,
 // and gives a record a new position when the digest is another one. The cost is
-// some 100 bytes of memory for each record, only where an app asks for changes.
+// some 150 bytes of memory for each record, only where an app asks for changes.
 //
 // Its positions count from the moment it was made, so that one of an earlier
 // tracker is recognised: then everything is shown again.
 type tracker struct {
-	seed  maphash.Seed
-	epoch locker.Rev
+	seed maphash.Seed
 
 	mu    sync.Mutex
 	inner locker.Rev // how far the view underneath was read
 	last  locker.Rev // the last position given
-	known map[string]change
-	log   []change // in order of position; outdated where known says another position
+	known map[string]shown
+	log   []place // in order of position; outdated where known says another one
+}
+
+// shown is what an app knows of a record.
+type shown struct {
+	rev     locker.Rev
+	digest  uint64
+	time    int64 // of the record, in seconds since 1970
+	deleted bool
+}
+
+type place struct {
+	rev locker.Rev
+	id  string
 }
 
 // A change is where a record last changed, as far as the app can see.
 type change struct {
-	id      string
-	rev     locker.Rev
-	digest  uint64
-	time    time.Time
-	deleted bool
+	id string
+	shown
 }
 
 const (
@@ -90,8 +100,7 @@ const (
 
 func newTracker(now time.Time) *tracker {
 	ticks := now.Sub(time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)) / epochTick
-	epoch := locker.Rev(max(ticks, 1)) << epochShift
-	return &tracker{seed: maphash.MakeSeed(), epoch: epoch, last: epoch, known: map[string]change{}}
+	return &tracker{seed: maphash.MakeSeed(), last: locker.Rev(max(ticks, 1)) << epochShift, known: map[string]shown{}}
 }
 
 // since reads on from the view underneath and returns what changed after a position.
@@ -104,16 +113,14 @@ func (t *tracker) since(ctx context.Context, l *limited, p *policy, after locker
 	if after > t.last {
 		return nil, fmt.Errorf("%w: position %d is not one of this grant's; begin again at 0", locker.ErrInvalid, after)
 	}
-	first, _ := slices.BinarySearchFunc(t.log, after, func(c change, after locker.Rev) int {
-		if c.rev <= after {
-			return -1
-		}
-		return 1
-	})
+	first, found := slices.BinarySearchFunc(t.log, after, func(at place, after locker.Rev) int { return cmp.Compare(at.rev, after) })
+	if found {
+		first++
+	}
 	var out []change
-	for _, c := range t.log[first:] {
-		if t.known[c.id].rev == c.rev {
-			out = append(out, c)
+	for _, at := range t.log[first:] {
+		if s := t.known[at.id]; s.rev == at.rev {
+			out = append(out, change{at.id, s})
 		}
 	}
 	return out, nil
@@ -143,18 +150,17 @@ func (t *tracker) read(ctx context.Context, l *limited, p *policy) error {
 func (t *tracker) compare(l *limited, p *policy, r locker.Record) (change, bool) {
 	before, known := t.known[r.ID]
 	oldest := l.oldest(p)
-	outside := func(at time.Time) bool { return !oldest.IsZero() && at.Before(oldest) }
-	visible := known && !before.deleted && !outside(before.time)
-	if r.Deleted || outside(r.Time) {
-		return change{id: r.ID, deleted: true}, visible
+	visible := known && !before.deleted && (oldest.IsZero() || before.time >= oldest.Unix())
+	if r.Deleted || !oldest.IsZero() && r.Time.Before(oldest) {
+		return change{r.ID, shown{deleted: true}}, visible
 	}
-	c := change{id: r.ID, time: r.Time, digest: t.digest(l.show(p, p.fields, r))}
-	if visible && before.digest == c.digest {
-		before.time = r.Time
+	now := shown{time: r.Time.Unix(), digest: t.digest(l.show(p, p.fields, r))}
+	if visible && before.digest == now.digest {
+		before.time = now.time
 		t.known[r.ID] = before
-		return c, false
+		return change{}, false
 	}
-	return c, true
+	return change{r.ID, now}, true
 }
 
 // digest is of all that an app sees of a record.
@@ -182,10 +188,10 @@ func (t *tracker) append(p *policy, found []change) {
 	for _, c := range list {
 		t.last++
 		c.rev = t.last
-		t.log = append(t.log, c.change)
-		t.known[c.id] = c.change
+		t.log = append(t.log, place{c.rev, c.id})
+		t.known[c.id] = c.shown
 	}
 	if len(t.log) > 2*len(t.known)+1000 {
-		t.log = slices.DeleteFunc(t.log, func(c change) bool { return t.known[c.id].rev != c.rev })
+		t.log = slices.DeleteFunc(t.log, func(at place) bool { return t.known[at.id].rev != at.rev })
 	}
 }

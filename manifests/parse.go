@@ -71,7 +71,7 @@ func parseManifest(text []byte) (*Manifest, error) {
 		return nil, err
 	}
 	if err := form.Validate(doc); err != nil {
-		return nil, place(err)
+		return nil, located(err)
 	}
 	sum := sha256.Sum256(text)
 	m := &Manifest{hash: hex.EncodeToString(sum[:]), schemas: map[string]*schema{}}
@@ -113,9 +113,9 @@ func findTwin(b []byte, i int, path string) (twin string) {
 	return twin
 }
 
-// place turns an error of the schema into one with a path such as
+// located turns an error of the schema into one with a path such as
 // requests[0].fields[2].
-func place(err error) error {
+func located(err error) error {
 	var invalid *jsonschema.ValidationError
 	if !errors.As(err, &invalid) {
 		return err

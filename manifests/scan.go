@@ -25,20 +25,31 @@ func skipString(b []byte, i int) (end int, plain bool) {
 	}
 	plain = true
 	for i++; i < len(b); i++ {
-		switch c := b[i]; {
-		case c == '"':
+		for i < len(b) && !special[b[i]] {
+			i++
+		}
+		switch {
+		case i == len(b) || b[i] < 0x20:
+			return -1, false
+		case b[i] == '"':
 			return i + 1, plain
-		case c == '\\':
-			plain = false
-			if i = skipEscape(b, i); i < 0 {
-				return -1, false
-			}
-		case c < 0x20:
+		}
+		plain = false
+		if i = skipEscape(b, i); i < 0 {
 			return -1, false
 		}
 	}
 	return -1, false
 }
+
+// special are the bytes that mean something within a string.
+var special = func() (t [256]bool) {
+	for c := range 0x20 {
+		t[c] = true
+	}
+	t['"'], t['\\'] = true, true
+	return t
+}()
 
 // skipEscape returns the index of the last byte of an escape.
 func skipEscape(b []byte, i int) int {

@@ -26,7 +26,7 @@ type AuditLine struct {
 	Bytes      int64     `json:"bytes"`
 	// Decision is Allowed, Denied, Running, Interrupted or Cut.
 	Decision string `json:"decision"`
-	Verb     string `json:"verb"` // get, query, changes or put
+	Verb     string `json:"verb"` // open, get, query, changes or put
 	// Where, Since and Until are those of the query.
 	Where string    `json:"where,omitempty"`
 	Since time.Time `json:"since,omitzero"`
@@ -94,7 +94,7 @@ func (a *auditor) start() string {
 	return read
 }
 
-// ended takes the entry that ends a read; it is written soon.
+// later takes an entry for which nothing waits to go out; it is written soon.
 func (a *auditor) later(e entry) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

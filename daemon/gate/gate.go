@@ -117,6 +117,21 @@ func New(ctx context.Context, c Config) (*Gate, error) {
 	return g, g.Refresh(ctx)
 }
 
+// Close ends all sessions and writes down what waits to be written. The store must
+// still be open.
+func (g *Gate) Close() error {
+	g.cut(func(*Session) bool { return true })
+	err := g.audit.flush()
+	for _, c := range []*chain{g.grants, g.audit.chain} {
+		c.mu.Lock()
+		if c.number > c.noted {
+			c.note(context.Background())
+		}
+		c.mu.Unlock()
+	}
+	return err
+}
+
 // A clock never runs backwards. Each link of this device's chains holds its time,
 // so that it does not run backwards over a restart either.
 type clock struct {

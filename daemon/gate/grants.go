@@ -108,7 +108,7 @@ func (g *Gate) take(book *grantBook, device string, chain []link) {
 			continue
 		}
 		if e.Revoke != "" {
-			book.revoked[e.Revoke] = "by the owner"
+			book.revoked[e.Revoke] = byOwner
 			continue
 		}
 		grant, err := manifests.OpenGrant([]byte(e.Grant), e.Signature, g.Verify)
@@ -117,8 +117,7 @@ func (g *Gate) take(book *grantBook, device string, chain []link) {
 			continue
 		}
 		if _, twice := book.find(grant.ID); twice {
-			void := "two grants have its id"
-			book.revoked[grant.ID] = void
+			book.revoked[grant.ID] = "two grants have its id"
 			continue
 		}
 		book.grants = append(book.grants, grant)
@@ -128,32 +127,38 @@ func (g *Gate) take(book *grantBook, device string, chain []link) {
 	}
 }
 
+// byOwner is why a grant is revoked that the owner took back.
+const byOwner = "by the owner"
+
 // keepRevoked makes revocations hold for ever: what was once seen to be revoked by
 // the owner stays so on this device, even if the log is taken away.
 func (g *Gate) keepRevoked(ctx context.Context, book, before *grantBook) error {
 	fresh := map[string][]byte{}
 	for id, why := range book.revoked {
-		if before.revoked[id] == "" && why == "by the owner" {
+		if why != byOwner || before.revoked[id] == byOwner {
+			continue
+		}
+		if note, err := g.Store.Note(ctx, revokedNote(id)); err != nil {
+			return err
+		} else if note == nil {
 			fresh[revokedNote(id)] = []byte("1")
 		}
 	}
 	for _, grant := range book.grants {
-		if book.revoked[grant.ID] != "" {
+		if book.revoked[grant.ID] == byOwner {
 			continue
 		}
-		if why := before.revoked[grant.ID]; why == "by the owner" {
-			book.revoked[grant.ID] = why
+		if before.revoked[grant.ID] == byOwner {
+			book.revoked[grant.ID] = byOwner
 			continue
 		}
 		if _, seen := before.find(grant.ID); seen {
 			continue
 		}
-		note, err := g.Store.Note(ctx, revokedNote(grant.ID))
-		if err != nil {
+		if note, err := g.Store.Note(ctx, revokedNote(grant.ID)); err != nil {
 			return err
-		}
-		if note != nil {
-			book.revoked[grant.ID] = "by the owner"
+		} else if note != nil {
+			book.revoked[grant.ID] = byOwner
 		}
 	}
 	if len(fresh) == 0 {
@@ -238,7 +243,7 @@ func (g *Gate) Revoke(ctx context.Context, id string) (manifests.Grant, error) {
 		return manifests.Grant{}, fmt.Errorf("grant %s: %w", id, locker.ErrNotFound)
 	}
 	g.cut(func(s *Session) bool { return s.grant.ID == id })
-	if book.revoked[id] == "by the owner" {
+	if book.revoked[id] == byOwner {
 		return grant, nil
 	}
 	if _, err := g.grants.append(ctx, event{Revoke: id}); err != nil {

@@ -40,8 +40,8 @@ func (g *Gate) Open(ctx context.Context, app string) (*Session, error) {
 	}
 	grant, err := g.resolve(ctx, a)
 	if err != nil {
-		g.audit.later(entry{AuditLine: AuditLine{Time: g.time.Now().UTC(), App: a.Manifest.ID, Fields: []string{}, Decision: Denied, Verb: "open", Why: err.Error()}})
-		return nil, err
+		line := AuditLine{Time: g.time.Now().UTC(), App: a.Manifest.ID, Fields: []string{}, Decision: Denied, Verb: "open", Why: err.Error()}
+		return nil, errors.Join(err, g.audit.write(entry{AuditLine: line}))
 	}
 	s := &Session{gate: g, app: a, grant: grant, refused: map[string]*entry{}}
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -138,10 +138,20 @@ func (g *Gate) cut(which func(*Session) bool) {
 
 // cutEnded ends the sessions whose grant does not stand any more.
 func (g *Gate) cutEnded(book *grantBook) {
-	g.cut(func(s *Session) bool {
-		grant, ok := book.find(s.grant.ID)
-		return !ok || g.stateOf(book, grant).State != Active
-	})
+	g.cut(func(s *Session) bool { return !g.stands(book, s.grant.ID) })
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id := range g.views {
+		if !g.stands(book, id) {
+			delete(g.views, id)
+		}
+	}
+}
+
+// stands says whether a grant is active, here and now.
+func (g *Gate) stands(book *grantBook, id string) bool {
+	grant, ok := book.find(id)
+	return ok && g.stateOf(book, grant).State == Active
 }
 
 // A call is one call of an app, from the decision to the audit line.
@@ -185,8 +195,7 @@ func (s *Session) decide(ctx context.Context, line AuditLine) error {
 		}
 		return errUnavailable
 	}
-	grant, ok := book.find(s.grant.ID)
-	if !ok || s.over.Load() || s.gate.stateOf(book, grant).State != Active {
+	if s.over.Load() || !s.gate.stands(book, s.grant.ID) {
 		return locker.ErrRevoked
 	}
 	if collection, missing := uncovered(book, s.grant); collection != "" && collection == line.Collection && line.Verb != "put" {
