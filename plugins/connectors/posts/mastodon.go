@@ -124,6 +124,10 @@ func (r refs) first() string {
 	return ""
 }
 
+// maxAccount is how many bytes an account's id and name may have, since they go
+// into each post.
+const maxAccount = 512
+
 // An activity is an element of an outbox.
 type activity struct {
 	ID        string          `json:"id"`
@@ -320,7 +324,7 @@ func (p *parser) activity(element []byte, line int) error {
 		p.fail(line, "the activity is broken: "+err.Error())
 		return nil
 	}
-	if p.owner.id == "" && a.Type == "Create" {
+	if p.owner.id == "" && a.Type == "Create" && len(a.Actor.first()) <= maxAccount {
 		p.owner.id = a.Actor.first()
 	}
 	switch {
@@ -492,8 +496,8 @@ func (p *parser) actor(s *stream) error {
 		return err
 	}
 	u, err := url.Parse(a.ID)
-	if err != nil || u.Host == "" {
-		p.fail(line, fmt.Sprintf("the account's id %.80q is no URL", a.ID))
+	if err != nil || u.Host == "" || len(a.ID) > maxAccount || len(a.PreferredUsername) > maxAccount {
+		p.fail(line, fmt.Sprintf("the account's id %.80q is no URL, or too long for one", a.ID))
 		return nil
 	}
 	p.owner = account{id: a.ID, handle: "@" + a.PreferredUsername + "@" + u.Host}

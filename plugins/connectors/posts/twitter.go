@@ -341,8 +341,8 @@ func (p *parser) twitterAccount(s *stream) error {
 				Email string `json:"email"`
 			} `json:"account"`
 		}
-		if err := json.Unmarshal(element, &e); err != nil || e.Account.ID == "" {
-			p.fail(line, "the account has no id")
+		if err := json.Unmarshal(element, &e); err != nil || e.Account.ID == "" || len(e.Account.ID+e.Account.User) > maxAccount {
+			p.fail(line, "the account has no id, or one too long")
 			return nil
 		}
 		return p.twitterOwner(e.Account.ID, e.Account.User, e.Account.Name, e.Account.Email)
@@ -370,8 +370,8 @@ func (p *parser) userDetails(s *stream) error {
 	if err := s.end(); err != nil {
 		return err
 	}
-	if u.ID == "" {
-		p.fail(line, "the account has no id")
+	if u.ID == "" || len(u.ID+u.User) > maxAccount {
+		p.fail(line, "the account has no id, or one too long")
 		return nil
 	}
 	return p.twitterOwner(u.ID, u.User, u.Name, "")

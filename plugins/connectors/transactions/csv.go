@@ -118,7 +118,10 @@ type trouble struct {
 	why  string
 }
 
-const maxUndated = 1000
+const (
+	maxUndated = 1000
+	maxFailed  = 1000 // after so many, most rows must be good
+)
 
 func (c *csvParser) row(row []string, line int) error {
 	t, err := c.transaction(row)
@@ -130,6 +133,9 @@ func (c *csvParser) row(row []string, line int) error {
 	c.failUndated()
 	if err != nil {
 		c.fail(line, err.Error())
+		if c.failed > maxFailed && c.failed > c.count {
+			return &plugins.FileError{At: fmt.Sprintf("line %d", c.failedFirst.line), Why: "most of the rows cannot be read; the first one " + c.failedFirst.why}
+		}
 		return nil
 	}
 	c.count++

@@ -136,6 +136,7 @@ func TestUnclear(t *testing.T) {
 		{"two amounts without header", "2026-01-01,Shop,-5.00,7.00\n2026-01-02,Other,-6.00,3.00\n", "line 1", "more than one of its columns can be the amount"},
 		{"no signs, falling balance", "Date,Description,Amount,Balance\n2026-01-01,Pay,100.00,100.00\n2026-01-02,Shop,30.00,70.00\n", "line 3", "no minus sign"},
 		{"a quote that never closes", "Date,Payee,Amount\n2026-01-01,\"Shop,-1.00\n" + strings.Repeat("2026-01-02,Shop,-1.00\n", 60000), "line 2", "quote is not closed"},
+		{"mostly broken", "Date,Payee,Amount\n" + strings.Repeat("2026-01-01,Shop,-1.00\n", 400) + strings.Repeat("2026-01-02,Shop,five\n", 4000), "line 402", "most of the rows cannot be read"},
 		{"nothing readable", "Date,Payee,Amount\n2026-01-01,Shop,\n2026-01-02,Shop,\n", "line 2", "none of the rows could be read; the first one has no amount"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -182,6 +183,19 @@ func TestRecordsFailAlone(t *testing.T) {
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("failed at %v, want %v: %v", got, want, sink.Failed)
+	}
+}
+
+// A long name of a column, or of the account, does not go into each record.
+func TestLongNames(t *testing.T) {
+	long := strings.Repeat("n", 20_000)
+	csv := "Konto:;" + long + "1\nDate;Payee;Amount;" + long + "\n" + strings.Repeat("2026-01-05;Coffee;-3.00;x\n", 1000)
+	total := 0
+	for _, r := range connectortest.MustParse(t, New(), connectortest.NewFile("x", []byte(csv))).Records {
+		total += len(r.Fields) + len(r.ID) + len(r.Source)
+	}
+	if total > 10*len(csv) {
+		t.Errorf("%d bytes became %d", len(csv), total)
 	}
 }
 

@@ -18,7 +18,7 @@ func withoutHeader(rows [][]string, delimiter rune) (*layout, error) {
 		return nil, nil
 	}
 	width := usualWidth(rows)
-	if width < 3 || len(rows[0]) != width {
+	if width < 3 || width > maxColumns || len(rows[0]) != width {
 		return nil, nil
 	}
 	l := &layout{delimiter: delimiter, names: make([]string, width), plain: make([]string, width), money: true}
@@ -79,7 +79,7 @@ func foreignHeader(rows [][]string, delimiter rune) *layout {
 		if !proved {
 			continue
 		}
-		l.skip, l.names = i+1, row
+		l.skip, l.names = i+1, clipAll(row)
 		for j, n := range row {
 			l.plain[j], _, _ = plainHeader(n)
 		}

@@ -7,6 +7,8 @@ import (
 
 const (
 	sampleRows   = 300
+	maxColumns   = 500
+	maxName      = 64 // characters of a column's name, or of an account's, which go into each record
 	preambleRows = 40 // how far down the names of the columns are looked for
 )
 
@@ -108,10 +110,10 @@ func sampleOf(text string, delimiter rune, cut bool) [][]string {
 // withHeader looks for the row that names the columns; nil when there is none.
 func withHeader(rows [][]string, delimiter rune) *layout {
 	for i, row := range rows[:min(len(rows), preambleRows)] {
-		if len(row) < 2 {
+		if len(row) < 2 || len(row) > maxColumns {
 			continue
 		}
-		l := &layout{delimiter: delimiter, skip: i + 1, names: row}
+		l := &layout{delimiter: delimiter, skip: i + 1, names: clipAll(row)}
 		for j := range l.col {
 			l.col[j] = -1
 		}
@@ -216,10 +218,30 @@ func (l *layout) preamble(rows [][]string) {
 				l.currency = code
 			}
 			if l.account == "" && rank(roleAccount, name) > 0 && strings.IndexFunc(next, isDigit) >= 0 {
-				l.account = first(iban(next), strings.Join(strings.Fields(next), ""))
+				l.account = first(iban(next), clip(strings.Join(strings.Fields(next), "")))
 			}
 		}
 	}
+}
+
+// clip cuts a text that goes into each record, so that a file cannot make much of
+// little.
+func clip(s string) string {
+	if len(s) <= maxName {
+		return s
+	}
+	if runes := []rune(s); len(runes) > maxName {
+		return string(runes[:maxName])
+	}
+	return s
+}
+
+func clipAll(names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = clip(n)
+	}
+	return out
 }
 
 // iban finds an IBAN with a correct check in a text.

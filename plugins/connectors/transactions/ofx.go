@@ -136,7 +136,7 @@ func (p *ofxParser) token(t token) error {
 		p.currency, p.account, p.inFrom = "", nil, false
 	case "CURDEF":
 		if !t.close {
-			p.currency = strings.ToUpper(t.text)
+			p.currency = clip(strings.ToUpper(t.text))
 		}
 	case "BANKACCTFROM", "CCACCTFROM", "INVACCTFROM":
 		p.inFrom, p.card = !t.close, t.name == "CCACCTFROM"
@@ -163,7 +163,7 @@ func (p *ofxParser) value(t token) {
 	switch {
 	case t.close || t.text == "":
 	case p.inFrom:
-		p.account[t.name] = t.text
+		p.account[t.name] = clip(t.text)
 	case p.trn == nil:
 	case p.inside != "":
 		p.trn[p.inside+"."+t.name] = t.text
