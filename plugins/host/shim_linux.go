@@ -57,7 +57,8 @@ func becomePlugin() (stage string, err error) {
 		return stageProgram, err
 	}
 	if p.Layers.Environment {
-		if err := unix.CloseRange(fdProgram+1, ^uint(0), 0); err != nil {
+		// They end with exec: until then some are the runtime's own.
+		if err := unix.CloseRange(fdProgram+1, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 			return stageProgram, err
 		}
 	}
