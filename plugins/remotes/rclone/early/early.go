@@ -8,7 +8,12 @@ package early
 import "os"
 
 func init() {
-	if err := os.Setenv("RCLONE_CONFIG", ""); err != nil {
-		panic(err) // only a malformed name can do that
+	for name, value := range map[string]string{
+		"RCLONE_CONFIG": "",    // no configuration file
+		"RCLONE_UMASK":  "077", // importing rclone asks the system, which the sandbox forbids, and ends the process
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err) // only a malformed name can do that
+		}
 	}
 }
