@@ -161,7 +161,7 @@ func (p *pass) absorb(ctx context.Context, o object) (bad, err error) {
 		p.statements[o.id] = true
 	}
 	self := p.getSelf()
-	if own := o.ref.Kind == "door" && self.Joined && o.ref.Number == self.Door.N; !own && o.ref.Kind != "epoch" {
+	if own := o.ref.Kind == "door" && self.DoorSeq != 0 && o.ref.Number == self.Door.N; !own && o.ref.Kind != "epoch" {
 		if err := p.keep(o.ref, o.sealed); err != nil {
 			return nil, err
 		}
@@ -188,19 +188,12 @@ func (r *Replica) Found(ctx context.Context) error {
 	if r.getSelf().Joined {
 		return nil
 	}
-	return r.join(ctx, 0)
-}
-
-// join makes this device's door, as the number given, and the epoch that its
-// coming calls for. A door of this device that somebody else has taken is given up.
-func (r *Replica) join(ctx context.Context, door uint64) error {
 	self, n := r.getSelf(), notes{}
-	payload, err := r.sealer.Door(door)
+	payload, err := r.sealer.Door(0)
 	if err != nil {
 		return err
 	}
-	ref := Ref{Kind: "door", Writer: phrase, Number: door}
-	first, err := r.statement(ref, self, n, payload)
+	door, err := r.statement(doorRef(0), self, n, payload)
 	if err != nil {
 		return err
 	}
@@ -208,11 +201,8 @@ func (r *Replica) join(ctx context.Context, door uint64) error {
 	if err != nil {
 		return err
 	}
-	if self.Joined {
-		n.set(outKey(self.DoorSeq), outNote{Ref: Ref{Kind: "door", Writer: phrase, Number: self.Door.N}, ID: self.Door.ID, Gone: true})
-	}
-	self.Joined, self.Door, self.DoorSeq, self.Doors = true, seen{door, first.id}, self.Seq+1, max(self.Doors, door+1)
-	return r.stage(ctx, self, n, append([]staged{first}, objects...)...)
+	self.Joined, self.Door, self.DoorSeq, self.Doors = true, seen{0, door.id}, self.Seq+1, 1
+	return r.stage(ctx, self, n, append([]staged{door}, objects...)...)
 }
 
 // statement seals a door, membership object or epoch and absorbs it, unless it is

@@ -46,7 +46,7 @@ func (p *pass) restore(ctx context.Context) error {
 			l.sure = l.failed() == nil
 			p.checked[l.Name] = p.checked[l.Name] || l.sure // a new device: nobody went on as it
 		}
-		if err := p.join(ctx, p.getSelf().Doors); err != nil {
+		if err := p.takeDoor(ctx); err != nil {
 			return err
 		}
 	} else if err := p.pull(ctx); err != nil {
@@ -54,25 +54,102 @@ func (p *pass) restore(ctx context.Context) error {
 	} else if err := p.checkClones(ctx); err != nil {
 		return err
 	}
+	if err := p.push(ctx); err != nil {
+		return err
+	}
+	if p.allFailed() {
+		return p.reachError()
+	}
+	return nil
+}
+
+// takeDoor makes this device's door: the next one that is free. It counts, and is
+// named by what this device says of members, only once a remote has it and shows
+// that it is this device's.
+func (p *pass) takeDoor(ctx context.Context) error {
 	for range doorsMissing {
-		err := p.push(ctx)
-		if err == nil && p.allFailed() {
-			return p.reachError()
+		if p.getSelf().DoorSeq == 0 {
+			if err := p.sealDoor(ctx); err != nil {
+				return err
+			}
 		}
+		err := p.putDoor(ctx)
 		if err == nil {
-			err = p.checkDoor(ctx)
+			return p.enter(ctx)
 		}
 		if !errors.Is(err, errDoorTaken) {
+			return err
+		}
+		self, n := p.getSelf(), notes{}
+		n.set(outKey(self.DoorSeq), outNote{Ref: doorRef(self.Door.N), ID: self.Door.ID, Gone: true})
+		self.Door, self.DoorSeq = seen{}, 0
+		if err := p.setSelf(ctx, self, n); err != nil {
 			return err
 		}
 		if _, err := p.readDoors(ctx, doorsMissing); err != nil {
 			return err
 		}
-		if err := p.join(ctx, p.getSelf().Doors); err != nil {
+	}
+	return fmt.Errorf("%w, again and again: restore again later", errDoorTaken)
+}
+
+func doorRef(number uint64) Ref { return Ref{Kind: "door", Writer: phrase, Number: number} }
+
+// sealDoor seals the next door into the outbox.
+func (p *pass) sealDoor(ctx context.Context) error {
+	self := p.getSelf()
+	ref := doorRef(self.Doors)
+	payload, err := p.sealer.Door(ref.Number)
+	if err != nil {
+		return err
+	}
+	object, id, err := p.sealer.Seal(ref, p.newHeader(self).encode(), p.codec.compress(nil, payload))
+	if err != nil {
+		return fmt.Errorf("sealing a door: %w", err)
+	}
+	self.Door, self.DoorSeq = seen{ref.Number, id}, self.Seq+1
+	return p.stage(ctx, self, notes{}, staged{ref, id, object})
+}
+
+// putDoor puts the door on the remotes and reads it back.
+func (p *pass) putDoor(ctx context.Context) error {
+	self := p.getSelf()
+	for _, l := range p.links {
+		if !l.sure || l.failed() != nil {
+			continue
+		}
+		err := p.sendTo(ctx, l, self.DoorSeq)
+		if err == nil {
+			err = p.doorFree(ctx, l, doorRef(self.Door.N), self.Door.ID)
+		}
+		if err != nil && l.failed() == nil {
 			return err
 		}
 	}
-	return fmt.Errorf("%w again and again: restore again later", errDoorTaken)
+	if p.allFailed() {
+		return p.reachError()
+	}
+	return nil
+}
+
+// enter makes this device a member by its own door.
+func (p *pass) enter(ctx context.Context) error {
+	self := p.getSelf()
+	ref := doorRef(self.Door.N)
+	sealed, err := p.kept(ref, self.Door.ID)
+	if err != nil {
+		return err
+	}
+	o, v := p.open(ref, sealed)
+	if v != found {
+		return o.why
+	}
+	if bad, err := p.absorb(ctx, o); err != nil || bad != nil {
+		return errors.Join(err, bad)
+	}
+	self = p.getSelf()
+	self.Joined, self.Doors = true, max(self.Doors, ref.Number+1)
+	return p.setSelf(ctx, self, nil)
 }
 
 // fetchAll reads everything: doors, epochs, membership, marks, entries.
@@ -163,17 +240,6 @@ func (p *pass) noDoor(ctx context.Context) error {
 // errDoorTaken says that another device, restored at the same time, has this
 // device's door. Without a door of its own the phrase does not find it.
 var errDoorTaken = errors.New("another device has taken the same door: run 'locker restore' on this one again, with the recovery phrase")
-
-// checkDoor reads this device's door back from each remote.
-func (p *pass) checkDoor(ctx context.Context) error {
-	self := p.getSelf()
-	for _, l := range p.links {
-		if err := p.doorFree(ctx, l, Ref{Kind: "door", Writer: phrase, Number: self.Door.N}, self.Door.ID); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
-}
 
 // doorFree fails with errDoorTaken where a remote has another device's door under
 // a name.

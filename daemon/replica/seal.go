@@ -54,7 +54,7 @@ func (p *pass) sealEntries(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	pieces, cutting := make(chan piece, 1), make(chan error, 1)
+	pieces, cutting := make(chan piece, 2), make(chan error, 1)
 	go func() { cutting <- p.cut(ctx, self.Cut, pieces) }()
 
 	e := entry{cut: self.Cut, fresh: fresh, frames: p.codec.compressPiece(0, blobLines), size: len(blobLines), urgent: len(fresh) > 0}
@@ -66,6 +66,9 @@ func (p *pass) sealEntries(ctx context.Context) error {
 				return err
 			}
 			sealed, e = true, entry{}
+		}
+		if e.frames == nil {
+			e.frames = make([]byte, 0, max(len(frame), min(entryFrames, 4*len(frame)+len(frame)/2)))
 		}
 		e.frames, e.size, e.cut, e.urgent = append(e.frames, frame...), e.size+c.size, c.next, e.urgent || c.urgent
 	}
