@@ -48,7 +48,7 @@ func NewProblem(err error) *Problem {
 		p.Collection, p.Field, p.Verb = Cut(denied.Collection), Cut(denied.Field), Cut(denied.Verb)
 	}
 	var temporary interface{ Temporary() bool }
-	if errors.As(err, &temporary) {
+	if p.GetKind() != Problem_DEADLINE && errors.As(err, &temporary) {
 		p.Temporary = temporary.Temporary()
 	}
 	return p
