@@ -95,7 +95,7 @@ func fillStore(b *testing.B, s *Store, records []locker.Record) {
 }
 
 func rawPebble(b *testing.B, dir string) *pebble.DB {
-	o := &pebble.Options{FormatMajorVersion: pebble.FormatNewest, MemTableSize: defaultMemTable, CacheSize: defaultCache, Logger: logger{discard()}}
+	o := &pebble.Options{FormatMajorVersion: pebble.FormatNewest, MemTableSize: defaultMemTable, CacheSize: defaultCache, Logger: logger{discard(), func() { panic("pebble cannot go on") }}}
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}

@@ -14,9 +14,10 @@ import (
 const (
 	ballastName = "ballast"
 	ballastSize = 16 << 20
-	// reserve is the free space below which writes are refused: what a flush and a
+	ballastStep = 1 << 16
+	// defaultReserve is the free space below which writes are refused: what a flush and a
 	// compaction that are under way may still need.
-	reserve = 64 << 20
+	defaultReserve = 64 << 20
 	// askEvery is how long an answer of the disk about its space holds.
 	askEvery = time.Second
 )
@@ -26,10 +27,12 @@ const (
 // ballast file is removed, the write that failed is done again, and no more are
 // accepted until there is room to put the ballast back.
 type disk struct {
-	base vfs.FS
-	fs   vfs.FS // base, but a full disk costs the ballast first
-	dir  string
-	log  *slog.Logger
+	base    vfs.FS
+	fs      vfs.FS // base, but a full disk costs the ballast first
+	dir     string
+	log     *slog.Logger
+	size    int64 // of the ballast
+	reserve int64
 
 	mu      sync.Mutex
 	full    bool // the ballast is gone
@@ -38,8 +41,8 @@ type disk struct {
 	unknown bool  // the file system does not tell
 }
 
-func newDisk(base vfs.FS, dir string, log *slog.Logger) (*disk, error) {
-	d := &disk{base: base, dir: dir, log: log}
+func newDisk(base vfs.FS, dir string, ballast, reserve int64, log *slog.Logger) (*disk, error) {
+	d := &disk{base: base, dir: dir, log: log, size: ballast, reserve: reserve}
 	d.fs = vfs.OnDiskFull(base, d.drop)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -49,7 +52,7 @@ func newDisk(base vfs.FS, dir string, log *slog.Logger) (*disk, error) {
 	if d.ask(); d.unknown {
 		return d, nil // in memory, or where a full disk cannot be told in time
 	}
-	if d.free < reserve+2*ballastSize {
+	if d.free < d.reserve+2*d.size {
 		d.full = true
 		return d, nil
 	}
@@ -66,8 +69,8 @@ func (d *disk) load() error {
 	if err != nil {
 		return err
 	}
-	for n := 0; n < ballastSize && err == nil; n += 1 << 20 {
-		_, err = f.Write(make([]byte, 1<<20))
+	for n := int64(0); n < d.size && err == nil; n += ballastStep {
+		_, err = f.Write(make([]byte, ballastStep))
 	}
 	if err == nil {
 		err = f.Sync()
@@ -105,17 +108,17 @@ func (d *disk) admit(n int64) error {
 	defer d.mu.Unlock()
 	// A write goes to the log, to a table, and to another when tables are merged.
 	need := 3 * n
-	if time.Since(d.asked) > askEvery || !d.unknown && d.free-need < 2*reserve {
+	if time.Since(d.asked) > askEvery || !d.unknown && d.free-need < 2*d.reserve {
 		d.ask()
 	}
-	if d.full && (d.unknown || d.free-need > reserve+2*ballastSize) {
+	if d.full && (d.unknown || d.free-need > d.reserve+2*d.size) {
 		if err := d.load(); err != nil {
 			return err
 		}
 		d.ask()
 	}
-	if d.full || !d.unknown && d.free-need < reserve {
-		return fmt.Errorf("%w: %d MB are free where %d MB are needed; free some space and write again", ErrDiskFull, d.free>>20, (reserve+need)>>20)
+	if d.full || !d.unknown && d.free-need < d.reserve {
+		return fmt.Errorf("%w: %d MB are free where %d MB are needed; free some space and write again", ErrDiskFull, d.free>>20, (d.reserve+need)>>20)
 	}
 	d.free -= need
 	return nil

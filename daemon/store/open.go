@@ -55,7 +55,10 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := checkKey(base, dir, o.Key); err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", dir, err)
 	}
-	disk, err := newDisk(base, dir, log)
+	if o.ballast == 0 {
+		o.ballast, o.reserve, o.exit = ballastSize, defaultReserve, func() { os.Exit(1) }
+	}
+	disk, err := newDisk(base, dir, o.ballast, o.reserve, log)
 	if err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", dir, err)
 	}
@@ -64,8 +67,7 @@ func Open(dir string, o Options) (*Store, error) {
 		changed: make(chan struct{}, 1), closing: make(chan struct{}),
 		absence: newAbsence(),
 	}
-	s.db, err = pebble.Open(base.PathJoin(dir, "db"), s.options(o))
-	if err != nil {
+	if s.db, err = openPebble(base.PathJoin(dir, "db"), s.options(o)); err != nil {
 		if errors.Is(err, encfs.ErrKey) {
 			err = fmt.Errorf("%w: %w", ErrWrongKey, err)
 		}
@@ -75,6 +77,17 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dir, err), s.db.Close(), disk.close())
 	}
 	return s, nil
+}
+
+// openPebble gives a panic as an error: there is nothing yet that it could leave in
+// a state that nobody knows.
+func openPebble(dir string, o *pebble.Options) (db *pebble.DB, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the database cannot be opened: %v", p)
+		}
+	}()
+	return pebble.Open(dir, o)
 }
 
 func (s *Store) options(o Options) *pebble.Options {
@@ -89,7 +102,7 @@ func (s *Store) options(o Options) *pebble.Options {
 		CacheSize:             o.Cache,
 		MemTableSize:          uint64(o.MemTable),
 		FormatMajorVersion:    pebble.FormatNewest,
-		Logger:                logger{s.log},
+		Logger:                logger{s.log, o.exit},
 		L0CompactionThreshold: 4,
 		L0StopWritesThreshold: 40,
 	}
@@ -243,7 +256,10 @@ func syncDir(base vfs.FS, dir string) error {
 
 // logger gives Pebble's messages to slog. Pebble calls Fatalf when it cannot go on
 // without lying about what is durable, and counts on it not to return.
-type logger struct{ log *slog.Logger }
+type logger struct {
+	log  *slog.Logger
+	exit func()
+}
 
 func (l logger) Infof(format string, args ...any) {
 	l.log.Log(context.Background(), slog.LevelDebug, "store: "+fmt.Sprintf(format, args...))
@@ -255,7 +271,7 @@ func (l logger) Errorf(format string, args ...any) {
 
 func (l logger) Fatalf(format string, args ...any) {
 	l.log.Error("store: cannot go on, ending the process: " + fmt.Sprintf(format, args...))
-	os.Exit(1)
+	l.exit()
 }
 
 func decodeRev(key []byte) uint64 { return binary.BigEndian.Uint64(key[1:]) }

@@ -65,6 +65,10 @@ type Options struct {
 	// Validate judges a record as it would be after a write, except in system
 	// collections; nil accepts all. It may be called concurrently.
 	Validate func(locker.Record) error
+
+	// Set by tests.
+	ballast, reserve int64
+	exit             func() // ends the process
 }
 
 // A Class says on whose behalf a value was written. Owner outranks Source.
