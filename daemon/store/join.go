@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 
 	"github.com/locker-project/locker/plugins/locker"
@@ -21,15 +22,18 @@ func (s *Store) Join(ctx context.Context, lines []byte, notes map[string][]byte)
 	defer done()
 	j := &joiner{txn: s.begin()}
 	j.limit = wall(s.now().Add(aheadLimit))
-	for n := 1; len(lines) > 0; n++ {
-		one, rest, _ := bytes.Cut(lines, []byte{'\n'})
-		lines = rest
-		if len(bytes.TrimSpace(one)) == 0 {
-			continue
+	for parsed := range parseLines(lines) {
+		if parsed.err != nil {
+			err = errors.Join(err, parsed.err)
 		}
-		if err := j.line(one); err != nil {
-			return 0, false, fmt.Errorf("%w change line %d: %w", locker.ErrInvalid, n, err)
+		for i := range parsed.lines {
+			if err == nil {
+				err = j.line(&parsed.lines[i])
+			}
 		}
+	}
+	if err != nil {
+		return 0, false, err
 	}
 	if err := setNotes(j.batch, notes); err != nil {
 		return 0, false, err
@@ -46,22 +50,74 @@ type joiner struct {
 	*txn
 	limit uint64 // clocks above it are not adopted
 	ahead bool
+
+	collection, device, imp knownName
 }
 
-func (j *joiner) line(b []byte) error {
-	var l line
-	if err := l.parse(b); err != nil {
-		return err
+// A parsedLines is a stretch of lines taken apart.
+type parsedLines struct {
+	lines []line
+	err   error
+}
+
+const stretch = 256 << 10 // bytes
+
+// parseLines takes lines apart, ahead of who reads the channel, which has to be read
+// to its end.
+func parseLines(lines []byte) <-chan parsedLines {
+	out := make(chan parsedLines, 4)
+	go func() {
+		defer close(out)
+		var lr lineReader
+		for n := 1; len(lines) > 0; {
+			end := min(stretch, len(lines))
+			if i := bytes.IndexByte(lines[end:], '\n'); i >= 0 {
+				end += i + 1
+			} else {
+				end = len(lines)
+			}
+			part, err := lr.stretch(lines[:end], &n)
+			if out <- (parsedLines{part, err}); err != nil {
+				return
+			}
+			lines = lines[end:]
+		}
+	}()
+	return out
+}
+
+// stretch takes some lines apart; n counts lines.
+func (lr *lineReader) stretch(b []byte, n *int) ([]line, error) {
+	out := make([]line, 0, bytes.Count(b, []byte{'\n'})+1)
+	for ; len(b) > 0; *n++ {
+		one, rest, _ := bytes.Cut(b, []byte{'\n'})
+		b = rest
+		if len(bytes.TrimSpace(one)) == 0 {
+			continue
+		}
+		var l line
+		if err := lr.parse(one, &l); err != nil {
+			return nil, fmt.Errorf("%w change line %d: %w", locker.ErrInvalid, *n, err)
+		}
+		if !l.hasRef && !l.hasBlob {
+			l.id = one // of a newer kind: kept as it is
+		}
+		out = append(out, l)
 	}
+	return out, nil
+}
+
+// line merges a line.
+func (j *joiner) line(l *line) error {
 	if !l.hasRef {
 		if l.hasBlob {
 			return nil
 		}
-		h := sha256.Sum256(b)
-		return j.batch.Set(append([]byte{spaceUnknown}, h[:]...), b, nil)
+		h := sha256.Sum256(l.id)
+		return j.batch.Set(append([]byte{spaceUnknown}, h[:]...), l.id, nil)
 	}
-	names := j.s.names
-	e, err := j.load(names.number(string(l.collection)), string(l.id))
+	collection := j.number(&j.collection, l.collection)
+	e, err := j.load(collection, string(l.id))
 	if err != nil {
 		return err
 	}
@@ -70,14 +126,38 @@ func (j *joiner) line(b []byte) error {
 	} else {
 		j.meta.clock = max(j.meta.clock, l.clock)
 	}
-	at := stamp{class: l.class, clock: l.clock, device: names.number(string(l.device))}
+	names := j.s.names
+	at := stamp{class: l.class, clock: l.clock, device: j.number(&j.device, l.device)}
 	if l.deleted && e.rec.joinTomb(at, names) {
 		j.touch(e)
 	}
-	if !isSystem(string(l.collection)) {
-		at.imp = names.number(string(l.imp))
+	if !isSystem(j.collection.text) {
+		at.imp = j.number(&j.imp, l.imp)
 	}
-	return l.values(at, func(v value) {
-		j.put(e, v)
-	})
+	if !e.known && len(e.rec.values) == 0 && !e.rec.deleted && distinct(l.parts) {
+		j.fresh(e, l.parts, at)
+		return nil
+	}
+	for _, p := range l.parts {
+		j.put(e, value{name: p.name, at: at, data: p.data})
+	}
+	return nil
 }
+
+// A known name is the last one that was looked up.
+type knownName struct {
+	text   string
+	number uint32
+}
+
+// number returns the number of a name, which is mostly the last one.
+func (j *joiner) number(last *knownName, text []byte) uint32 {
+	if last.text != string(text) {
+		last.text = string(text)
+		last.number = j.s.names.number(last.text)
+	}
+	return last.number
+}
+
+// distinct sorts parts by name and says whether no name is there twice.
+func distinct(parts []part) bool { return sortParts(parts) == nil }

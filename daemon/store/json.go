@@ -47,6 +47,23 @@ func (s *scanner) next() byte {
 // object scans an object and calls member with each name, unquoted, and value, in
 // the form that the store keeps if normal is set, else verbatim.
 func (s *scanner) object(normal bool, member func(name, val []byte) error) error {
+	return s.members(func(name []byte) error {
+		s.plain = true
+		start := s.pos
+		if err := s.value(0); err != nil {
+			return err
+		}
+		val := s.b[start:s.pos:s.pos]
+		if normal && !s.plain {
+			val = normalise(val)
+		}
+		return member(name, val)
+	})
+}
+
+// members scans an object. For each member it calls scan with the name, which has to
+// scan the value.
+func (s *scanner) members(scan func(name []byte) error) error {
 	s.space()
 	if s.next() != '{' {
 		return errSyntax
@@ -62,16 +79,7 @@ func (s *scanner) object(normal bool, member func(name, val []byte) error) error
 		if err != nil {
 			return err
 		}
-		s.plain = true
-		start := s.pos
-		if err := s.value(0); err != nil {
-			return err
-		}
-		val := s.b[start:s.pos:s.pos]
-		if normal && !s.plain {
-			val = normalise(val)
-		}
-		if err := member(name, val); err != nil {
+		if err := scan(name); err != nil {
 			return err
 		}
 		s.space()

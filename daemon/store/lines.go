@@ -15,51 +15,53 @@ import (
 type line struct {
 	collection, id  []byte
 	imp, device     []byte
-	time, source    []byte
+	source          []byte
 	class           Class
 	clock           uint64
 	deleted         bool
-	fields          []byte
+	parts           []part // its values, in the order given
 	hasRef, hasBlob bool
 }
 
 var errLine = errors.New("not a change line")
 
+// A lineReader takes many lines apart that are alike.
+type lineReader struct {
+	drafter
+	room []part
+}
+
 // parse takes a line apart. Its slices lie within b, where b allows it.
-func (l *line) parse(b []byte) error {
+func (lr *lineReader) parse(b []byte, l *line) error {
 	*l = line{}
 	if !utf8.Valid(b) {
 		return errors.New("not valid UTF-8")
 	}
+	if cap(lr.room)-len(lr.room) < len(lr.names)+2 {
+		lr.room = make([]part, 0, max(256, 8*len(lr.names)))
+	}
+	start := len(lr.room)
+	l.parts = lr.room[start:start]
 	var hasClass, hasClock bool
 	s := scanner{b: b}
-	err := s.object(false, func(name, val []byte) (err error) {
+	err := s.members(func(name []byte) (err error) {
+		if string(name) == "fields" {
+			return lr.fieldsOf(&s, l)
+		}
+		from := s.pos
+		if err := s.value(0); err != nil {
+			return err
+		}
+		val := b[from:s.pos:s.pos]
 		switch string(name) {
-		case "collection":
-			l.hasRef = true
-			l.collection, err = text(val)
-		case "blob":
-			l.hasBlob = true
-		case "id":
-			l.id, err = text(val)
-		case "time":
-			l.time, err = text(val)
-		case "source":
-			l.source, err = text(val)
-		case "import":
-			l.imp, err = text(val)
-		case "device":
-			l.device, err = text(val)
 		case "class":
 			hasClass = true
 			l.class, err = classOf(val)
 		case "clock":
 			hasClock = true
 			l.clock, err = clockOf(val)
-		case "deleted":
-			l.deleted = string(val) == "true"
-		case "fields":
-			l.fields = val
+		default:
+			err = l.member(name, val)
 		}
 		return err
 	})
@@ -69,10 +71,65 @@ func (l *line) parse(b []byte) error {
 	if s.space(); s.pos != len(b) {
 		return errSyntax
 	}
+	if start+len(l.parts) <= cap(lr.room) {
+		lr.room = lr.room[:start+len(l.parts)]
+	}
+	l.parts = l.parts[:len(l.parts):len(l.parts)]
 	if !l.hasRef {
 		return nil
 	}
 	return l.check(hasClass && hasClock)
+}
+
+// fieldsOf scans the fields of a line.
+func (lr *lineReader) fieldsOf(s *scanner, l *line) error {
+	n := 0
+	return s.object(false, func(name, val []byte) error {
+		l.parts = append(l.parts, part{lr.name(n, name), val})
+		n++
+		return nil
+	})
+}
+
+// member takes a member that is a text or a sign.
+func (l *line) member(name, val []byte) (err error) {
+	switch string(name) {
+	case "collection":
+		l.hasRef = true
+		l.collection, err = text(val)
+	case "blob":
+		l.hasBlob = true
+	case "id":
+		l.id, err = text(val)
+	case "time":
+		var raw []byte
+		if raw, err = text(val); err == nil {
+			err = l.setTime(raw)
+		}
+	case "source":
+		if l.source, err = text(val); err == nil && len(l.source) > 0 {
+			l.parts = append(l.parts, part{sourceName, l.source})
+		}
+	case "import":
+		l.imp, err = text(val)
+	case "device":
+		l.device, err = text(val)
+	case "deleted":
+		l.deleted = string(val) == "true"
+	}
+	return err
+}
+
+func (l *line) setTime(raw []byte) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, string(raw))
+	if y := t.UTC().Year(); err != nil || y < 1 || y > 9998 {
+		return fmt.Errorf("%w: time %.40q", errLine, raw)
+	}
+	l.parts = append(l.parts, part{timeName, timeData(t)})
+	return nil
 }
 
 func (l *line) check(complete bool) error {
@@ -130,28 +187,6 @@ func clockOf(val []byte) (uint64, error) {
 		}
 	}
 	return n, nil
-}
-
-// values calls put with each value of the line.
-func (l *line) values(at stamp, put func(value)) error {
-	if len(l.time) > 0 {
-		t, err := time.Parse(time.RFC3339Nano, string(l.time))
-		if y := t.UTC().Year(); err != nil || y < 1 || y > 9998 {
-			return fmt.Errorf("%w: time %.40q", errLine, l.time)
-		}
-		put(value{name: timeName, at: at, data: timeData(t)})
-	}
-	if len(l.source) > 0 {
-		put(value{name: sourceName, at: at, data: l.source})
-	}
-	if len(l.fields) == 0 {
-		return nil
-	}
-	s := scanner{b: l.fields}
-	return s.object(false, func(name, val []byte) error {
-		put(value{name: string(name), at: at, data: val})
-		return nil
-	})
 }
 
 // timeText is a stored time as it stands in lines and records: RFC 3339.

@@ -30,6 +30,7 @@ type txn struct {
 	key, val   []byte
 	scratch    []byte
 	room       []entry
+	values     []value
 }
 
 // An entry is a record in a txn.
@@ -122,6 +123,26 @@ func (s *Store) marksOf(rev uint64, old marks) marks {
 		return old
 	}
 	return *s.marks.Load()
+}
+
+// fresh fills a record that is not there yet with parts that are sorted, and reports
+// whether there are any.
+func (t *txn) fresh(e *entry, parts []part, at stamp) bool {
+	if len(parts) == 0 {
+		return false
+	}
+	if cap(t.values)-len(t.values) < len(parts) {
+		t.values = make([]value, 0, max(len(parts), 2048))
+	}
+	start := len(t.values)
+	for _, p := range parts {
+		t.values = append(t.values, value{name: p.name, at: at, data: p.data})
+	}
+	end := len(t.values)
+	e.rec.values = t.values[start:end:end]
+	t.touch(e)
+	t.note(at)
+	return true
 }
 
 // touch notes that a record has changed.

@@ -240,6 +240,8 @@ func sortParts(parts []part) error {
 // source is what a record of the author comes from.
 func (a Author) source(own string) (string, error) {
 	switch {
+	case own == "null" || a.Source == "null":
+		return "", fmt.Errorf("%w source: it cannot be called null", locker.ErrInvalid)
 	case own == "" || own == a.Source:
 		return a.Source, nil
 	case a.Source != "" && !strings.HasPrefix(own, a.Source+"/"):
@@ -254,7 +256,6 @@ type editor struct {
 	author Author
 	clock  uint64
 	imp    uint32
-	values []value // room for those of new records
 }
 
 // write brings one record in line with a draft and counts what that took.
@@ -273,32 +274,15 @@ func (w *editor) write(d *draft, n *Counts) error {
 		at.imp = 0 // a system record belongs to no import, so that undo cannot hide it
 	}
 	if !e.known && len(e.rec.values) == 0 && !e.rec.deleted {
-		return w.wrote(e, d, w.fresh(e, d, at), false, nil, n)
+		return w.wrote(e, d, w.fresh(e, withoutNulls(d.parts), at), false, nil, n)
 	}
 	was := e.rec.live(w.marks)
 	differs, replaced := w.merge(e, d, at)
 	return w.wrote(e, d, differs, was, replaced, n)
 }
 
-// fresh fills a record that is not there yet.
-func (w *editor) fresh(e *entry, d *draft, at stamp) (differs bool) {
-	if cap(w.values)-len(w.values) < len(d.parts) {
-		w.values = make([]value, 0, max(len(d.parts), 2048))
-	}
-	start := len(w.values)
-	for _, p := range d.parts {
-		if v := (value{name: p.name, at: at, data: p.data}); !v.isNull() {
-			w.values = append(w.values, v)
-		}
-	}
-	end := len(w.values)
-	if end == start {
-		return false
-	}
-	e.rec.values = w.values[start:end:end]
-	w.touch(e)
-	w.note(at)
-	return true
+func withoutNulls(parts []part) []part {
+	return slices.DeleteFunc(parts, func(p part) bool { return string(p.data) == "null" })
 }
 
 // merge changes what differs in a record, and returns what that replaced of other
