@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,19 +23,10 @@ func recogniseCSV(text string, cut bool) int {
 		return 10 // a statement, but it has to be refused with a reason
 	case l == nil:
 		return 0
-	case l.plain[0] == "" && l.names[0] == "" && !hasNames(l):
+	case l.bare:
 		return 40
 	}
 	return min(90, 40+5*l.roles())
-}
-
-func hasNames(l *layout) bool {
-	for _, n := range l.plain {
-		if n != "" {
-			return true
-		}
-	}
-	return false
 }
 
 // parseCSV reads the file twice: to find out how its dates and amounts are
@@ -107,6 +99,7 @@ type csvParser struct {
 	count   int // rows that became transactions
 	undated []trouble
 	failed  int
+	idle    int // rows with neither a date nor an amount
 
 	failedFirst trouble
 }
@@ -125,6 +118,10 @@ const (
 
 func (c *csvParser) row(row []string, line int) error {
 	t, err := c.transaction(row)
+	if err != nil && c.empty(row) {
+		c.idle++
+		return nil
+	}
 	var no *noDateError
 	if errors.As(err, &no) && len(c.undated) < maxUndated {
 		c.undated = append(c.undated, trouble{line, err.Error()})
@@ -140,6 +137,16 @@ func (c *csvParser) row(row []string, line int) error {
 	}
 	c.count++
 	return c.w.put(t)
+}
+
+// empty says whether a row has nothing where its dates and amounts should be.
+func (c *csvParser) empty(row []string) bool {
+	for _, i := range append(slices.Clone(c.dates), c.col[roleAmount], c.col[roleDebit], c.col[roleCredit]) {
+		if cell(row, i) != "" {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *csvParser) failUndated() {
@@ -163,6 +170,9 @@ func (c *csvParser) finish() error {
 	}
 	if c.count == 0 && c.failedFirst.why != "" {
 		return &plugins.FileError{At: fmt.Sprintf("line %d", c.failedFirst.line), Why: "none of the rows could be read; the first one " + c.failedFirst.why}
+	}
+	if c.idle > 0 {
+		batch.Note(c.out, "%d lines have neither a date nor an amount and were passed over", c.idle)
 	}
 	if n := len(c.undated); n > 0 {
 		batch.Note(c.out, "the last %d lines have no date and were taken for a footer", n)
@@ -240,6 +250,9 @@ func (c *csvParser) amount(row []string, t *transaction) error {
 		m, t.Amount, err = c.money(row, roleAmount)
 		if err == nil && t.Amount == "" {
 			err = errors.New("has no amount")
+		}
+		if err == nil && c.card {
+			t.Amount = negate(t.Amount)
 		}
 		if err == nil && c.directed {
 			t.Amount, err = directed(t.Amount, direction(cell(row, c.col[roleDirection])))
@@ -338,12 +351,13 @@ func directed(amount string, way int) (string, error) {
 func (c *csvParser) texts(row []string, t *transaction) {
 	text := func(r role) string { return cell(row, c.col[r]) }
 	t.Account = first(strings.Join(strings.Fields(text(roleAccount)), ""), t.Account)
-	t.Payee, t.Memo = text(rolePayee), text(roleMemo)
+	payee, memo := c.words(row)
+	t.Payee, t.Memo = cell(row, payee), cell(row, memo)
 	if c.has(rolePayer) && !strings.HasPrefix(t.Amount, "-") {
 		t.Payee = first(text(rolePayer), t.Payee)
 	}
-	if t.Payee == "" {
-		t.Payee, t.Memo = t.Memo, ""
+	if c.bare {
+		t.key = c.content(row)
 	}
 	t.CheckNumber, t.Kind, t.Category = text(roleCheck), strings.ToLower(text(roleType)), text(roleCategory)
 	t.Counterparty = text(roleCounterparty)
@@ -362,7 +376,7 @@ func (c *csvParser) texts(row []string, t *transaction) {
 		t.Pending = true
 	}
 	for i, s := range row {
-		if s == "" || !c.spare(i) {
+		if s == "" || i == payee || i == memo || !c.spare(i) {
 			continue
 		}
 		if t.Other == nil {
@@ -374,4 +388,36 @@ func (c *csvParser) texts(row []string, t *transaction) {
 		}
 		t.Other[name] = s
 	}
+}
+
+// words returns the columns of the payee and the memo of a row: the best ones
+// that are filled, so that they depend on nothing but the row.
+func (c *csvParser) words(row []string) (payee, memo int) {
+	payee, memo = -1, -1
+	for _, i := range slices.Concat(c.payees, c.memos) {
+		if cell(row, i) != "" {
+			payee = i
+			break
+		}
+	}
+	for _, i := range slices.Concat(c.memos, c.payees) {
+		if i != payee && cell(row, i) != "" {
+			memo = i
+			break
+		}
+	}
+	return payee, memo
+}
+
+// content is the text of a row of a table without a header, where another export
+// may take another column for the payee.
+func (c *csvParser) content(row []string) string {
+	var b strings.Builder
+	for i, s := range row {
+		if c.spare(i) {
+			b.WriteString(fold(s))
+			b.WriteByte(0)
+		}
+	}
+	return b.String()
 }

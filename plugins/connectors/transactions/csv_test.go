@@ -43,7 +43,7 @@ CARD_PAYMENT,Current,2026-03-04 10:00:01,,Uber,-8.00,0.10,GBP,PENDING,
 `, []string{"2026-03-03 -12.34 GBP|Tesco|", "2026-03-04 -8.00 GBP|Uber|"}, 2},
 	{"UBS, debit and credit, apostrophes", "Buchungsdatum;Abschlussdatum;Valutadatum;Währung;Belastung;Gutschrift;Saldo;Transaktions-Nr.;Beschreibung1\r\n" +
 		"2026-01-31;2026-01-30;2026-01-31;CHF;-1'234.50;;5'000.00;9930;Miete\r\n2026-01-25;2026-01-25;2026-01-25;CHF;;7'000.00;6'234.50;9929;Lohn\r\n",
-		[]string{"2026-01-31 -1234.50 CHF||", "2026-01-25 7000.00 CHF||"}, 2},
+		[]string{"2026-01-31 -1234.50 CHF|Miete|", "2026-01-25 7000.00 CHF|Lohn|"}, 2},
 	{"Lloyds, debits without sign", `Transaction Date,Transaction Type,Sort Code,Account Number,Transaction Description,Debit Amount,Credit Amount,Balance
 23/02/2026,DEB,'30-00-00,12345678,TESCO STORES,12.50,,100.00
 22/02/2026,FPI,'30-00-00,12345678,J SMITH,,200.00,112.50
@@ -84,7 +84,25 @@ CARD_PAYMENT,Current,2026-03-04 10:00:01,,Uber,-8.00,0.10,GBP,PENDING,
 	{"CR and DR", "Date,Narrative,Amount,Balance\n31/01/2026,SHOP,5.00 DR,10.00 CR\n30/01/2026,PAY,15.00 CR,15.00 CR\n",
 		[]string{"2026-01-31 -5.00 |SHOP|", "2026-01-30 15.00 |PAY|"}, 2},
 	{"Indian grouping", "Date,Narration,Withdrawal Amt.,Deposit Amt.,Closing Balance\n31/01/26,UPI SHOP,\"1,23,456.00\",,\"10,00,000.00\"\n",
-		[]string{"2026-01-31 -123456.00 ||"}, 1},
+		[]string{"2026-01-31 -123456.00 |UPI SHOP|"}, 1},
+	{"American Express, purchases without sign", "Date,Description,Card Member,Account #,Amount,Extended Details,Appears On Your Statement As\n01/20/2026,SHOP,ADA,-11001,25.10,,SHOP\n01/21/2026,AUTOPAY,ADA,-11001,-300.00,,AUTOPAY\n",
+		[]string{"2026-01-20 -25.10 |SHOP|", "2026-01-21 300.00 |AUTOPAY|"}, 2},
+	{"Swedish, two texts, row numbers", "Radnummer,Clearingnummer,Kontonummer,Valuta,Bokföringsdag,Transaktionsdag,Referens,Beskrivning,Belopp,Bokfört saldo\n1,8327,9123456,SEK,2026-02-05,2026-02-04,ICA,Kortköp,-123.45,1000.00\n2,8327,9123456,SEK,2026-02-04,2026-02-04,,Lön,20000.00,1123.45\n",
+		[]string{"2026-02-05 -123.45 SEK|ICA|Kortköp", "2026-02-04 20000.00 SEK|Lön|"}, 2},
+	{"Venmo, lines without transactions", "Account Statement - (@ada),,,,,,,\nAccount Activity,,,,,,,\n,ID,Datetime,Type,Note,From,Amount (total),Ending Balance\n,,,,,,,$10.00\n,3110,2026-09-10T23:00:04,Payment,lunch,Ada,- $21.59,\n,3111,2026-09-11T23:00:04,Payment,rent,Cy,+ $1.00,\n,,,,,,,$23.40\n",
+		[]string{"2026-09-10 -21.59 USD|lunch|", "2026-09-11 1.00 USD|rent|"}, 2},
+	{"lines before the header, with dates and amounts", "-\n=\"0234\";21/11/2025;19/02/2026;36;1234,37 EUR\n\nDate de l'opération;Libellé;Détail de l'écriture;Montant de l'opération;Devise\n19/02/2026;VIR RECU;DE: Ada;50,00;EUR\n",
+		[]string{"2026-02-19 50.00 EUR|VIR RECU|DE: Ada"}, 1},
+	{"no header, a word says the direction", "\"2/10/2026\",\"Shop\",\"331.63\",\"debit\",\"Food\"\n\"1/30/2026\",\"Employer and sons\",\"900.00\",\"credit\",\"Income\"\n",
+		[]string{"2026-02-10 -331.63 |Shop|", "2026-01-30 900.00 |Employer and sons|"}, 2},
+	{"no header, words against the signs", "2026/01/17,DEBIT,VODAFONE  AUCKLAND,30.00\n2026/01/19,CREDIT,PAYMENT RECEIVED,-500.00\n",
+		[]string{"2026-01-17 -30.00 |VODAFONE  AUCKLAND|", "2026-01-19 500.00 |PAYMENT RECEIVED|"}, 2},
+	{"no header, the balance tells the debit", "07 Nov 2025,Bank credit,,£500.00,£500.00\n09 Nov 2025,Withdrawal,£20.00,,£480.00\n09 Dec 2025,Supermarket,£19.77,,£460.23\n",
+		[]string{"2025-11-07 500.00 GBP|Bank credit|", "2025-11-09 -20.00 GBP|Withdrawal|"}, 3},
+	{"no header, noughts instead of nothing", "11/01/2025,0,Deposit,0,500.00,500.00\n11/02/2025,101,Check,100.00,0,400.00\n11/17/2025,0,Deposit,0,700.00,1100.00\n",
+		[]string{"2025-11-01 500.00 |Deposit|", "2025-11-02 -100.00 |Check|"}, 3},
+	{"no header, a price beside the amount", "2026-02-10,Interest,REIT,179,,12.55,CAD\n2026-01-16,Buy,NASDAQ,300,15.90,-4779.95,CAD\n",
+		[]string{"2026-02-10 12.55 CAD|Interest|", "2026-01-16 -4779.95 CAD|Buy|"}, 2},
 	{"no transactions", "Date,Description,Amount,Balance\n", nil, 0},
 }
 
@@ -224,6 +242,10 @@ func TestIDs(t *testing.T) {
 	// An id that is there twice is none.
 	if a := ids(refs + "2026-01-05,A,-3.00,x1\n2026-01-07,B,-3.00,x1\n"); len(a) != 2 || a[0] == a[1] {
 		t.Errorf("a repeated id swallowed a transaction: %v", a)
+	}
+	// Without a header, another export may find another payee.
+	if a, b := ids("2026-01-05,A long text,Shop,-3.00\n"), ids("2026-01-05,A long text,Shop,-3.00\n2026-01-06,Rent,A text that is very much longer,-4.00\n"); a[0] != b[0] {
+		t.Errorf("ids without a header: %v, %v", a, b)
 	}
 	// Row numbers are no ids.
 	if a, b := ids("ID,Date,Payee,Amount\n1,2026-01-05,A,-3.00\n2,2026-01-06,B,-4.00\n3,2026-01-06,C,-4.00\n"), ids("ID,Date,Payee,Amount\n1,2026-01-06,B,-4.00\n2,2026-01-06,C,-4.00\n3,2026-01-07,D,-4.00\n"); a[1] != b[0] {

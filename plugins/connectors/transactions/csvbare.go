@@ -21,7 +21,7 @@ func withoutHeader(rows [][]string, delimiter rune) (*layout, error) {
 	if width < 3 || width > maxColumns || len(rows[0]) != width {
 		return nil, nil
 	}
-	l := &layout{delimiter: delimiter, names: make([]string, width), plain: make([]string, width), money: true}
+	l := &layout{delimiter: delimiter, names: make([]string, width), plain: make([]string, width), money: true, bare: true}
 	for j := range l.col {
 		l.col[j] = -1
 	}
@@ -45,7 +45,7 @@ func withoutHeader(rows [][]string, delimiter rune) (*layout, error) {
 	if len(l.dates) > 1 {
 		l.col[roleValueDate], l.dates = l.dates[1], l.dates[:1]
 	}
-	switch found, signed := l.findAmounts(rows, amounts), signed(rows, amounts); {
+	switch found, signed := l.findAmounts(rows, amounts), signed(rows, amounts) || l.has(roleDirection); {
 	case !found && signed:
 		return nil, unclear("the table has no header, and more than one of its columns can be the amount; put a line above it that names the columns, such as date, payee, amount, balance")
 	case !found, !signed && !l.has(roleBalance) && !l.has(roleDebit):
@@ -81,7 +81,7 @@ func foreignHeader(rows [][]string, delimiter rune) *layout {
 		}
 		l.skip, l.names = i+1, clipAll(row)
 		for j, n := range row {
-			l.plain[j], _, _ = plainHeader(n)
+			l.plain[j], _ = plainHeader(n)
 		}
 		l.preamble(rows[:i])
 		return l
@@ -102,19 +102,25 @@ func signed(rows [][]string, amounts []int) bool {
 	return false
 }
 
-// findTexts chooses the payee, the column of the longest texts, and the kind, a
-// column of single words; and the account, one number in all rows.
+// findTexts chooses the payee, the column of the longest texts; the direction and
+// the currency, which are words of their own; and the account, one number in all
+// rows.
 func (l *layout) findTexts(rows [][]string, texts []int) {
-	longest := -1
+	payee, longest := -1, -1
 	for _, i := range texts {
 		n := len(strings.Join(column(rows, i), "")) / len(rows)
 		if n > longest {
-			l.col[rolePayee], longest = i, n
+			payee, longest = i, n
 		}
 	}
+	l.payees = []int{payee}
 	for _, i := range texts {
-		if i != l.col[rolePayee] && all(func(s string) bool { return direction(s) != 0 })(column(rows, i)) {
+		switch cells := column(rows, i); {
+		case i == payee:
+		case all(func(s string) bool { return direction(s) != 0 })(cells):
 			l.col[roleDirection] = i
+		case len(cells) == len(rows) && all(isCurrency)(cells):
+			l.col[roleCurrency] = i
 		}
 	}
 	for i := range l.names {
@@ -132,22 +138,22 @@ func (l *layout) findTexts(rows [][]string, texts []int) {
 // findAmounts chooses among the columns that look like money. It is false where
 // nothing decides.
 func (l *layout) findAmounts(rows [][]string, amounts []int) bool {
-	full := func(i int) bool { return len(column(rows, i)) == len(rows) }
-	switch len(amounts) {
-	case 1:
+	full := slices.DeleteFunc(slices.Clone(amounts), func(i int) bool { return len(column(rows, i)) < len(rows) })
+	switch {
+	case len(amounts) == 1:
 		l.col[roleAmount] = amounts[0]
-		return full(amounts[0])
-	case 2:
-		a, b := amounts[0], amounts[1]
-		if full(a) && full(b) {
-			return l.amountAndBalance(rows, a, b) || l.amountAndBalance(rows, b, a)
-		}
-		return l.sides(rows, a, b)
-	case 3:
-		for i, balance := range amounts {
+		return len(full) == 1
+	case len(amounts) == 2 && len(full) == 2:
+		return l.amountAndBalance(rows, full[0], full[1]) || l.amountAndBalance(rows, full[1], full[0]) || l.sides(rows, full[0], full[1], -1)
+	case len(amounts) == 2 && len(full) == 1: // the other may be a price or a fee
+		l.col[roleAmount] = full[0]
+		return signed(rows, full)
+	case len(amounts) == 2:
+		return l.sides(rows, amounts[0], amounts[1], -1)
+	case len(amounts) == 3:
+		for i, balance := range slices.Backward(amounts) { // it is mostly the last
 			rest := slices.Delete(slices.Clone(amounts), i, i+1)
-			if full(balance) && l.sides(rows, rest[0], rest[1]) {
-				l.col[roleBalance] = balance
+			if slices.Contains(full, balance) && l.sides(rows, rest[0], rest[1], balance) {
 				return true
 			}
 		}
@@ -155,27 +161,29 @@ func (l *layout) findAmounts(rows [][]string, amounts []int) bool {
 	return false
 }
 
-// amountAndBalance says whether b runs as the balance of a, upwards or downwards.
+// amountAndBalance says whether b runs as the balance of a.
 func (l *layout) amountAndBalance(rows [][]string, a, b int) bool {
-	if len(rows) < 2 || !balances(column(rows, a), column(rows, b)) {
+	if !balances(rows, b, func(row []string) decimal.Decimal { return loose(cell(row, a)) }) {
 		return false
 	}
 	l.col[roleAmount], l.col[roleBalance] = a, b
 	return true
 }
 
-func balances(amounts, balance []string) bool {
+// balances says whether a column runs as the balance of amounts, upwards or
+// downwards.
+func balances(rows [][]string, balance int, amount func(row []string) decimal.Decimal) bool {
 	var up, down int
-	for i := 1; i < len(amounts); i++ {
-		x, y := loose(balance[i-1]), loose(balance[i])
-		if x.Add(loose(amounts[i])).Equal(y) {
+	for i := 1; i < len(rows); i++ {
+		x, y := loose(cell(rows[i-1], balance)), loose(cell(rows[i], balance))
+		if x.Add(amount(rows[i])).Equal(y) {
 			up++
 		}
-		if y.Add(loose(amounts[i-1])).Equal(x) {
+		if y.Add(amount(rows[i-1])).Equal(x) {
 			down++
 		}
 	}
-	return max(up, down)*10 >= (len(amounts)-1)*9
+	return len(rows) > 1 && max(up, down)*10 >= (len(rows)-1)*9
 }
 
 // loose reads an amount by itself.
@@ -194,28 +202,35 @@ func loose(s string) decimal.Decimal {
 }
 
 // sides says whether of a and b each row fills one, and which is the debit: the
-// one with minus signs.
-func (l *layout) sides(rows [][]string, a, b int) bool {
+// one with minus signs, else the one by which the balance falls.
+func (l *layout) sides(rows [][]string, a, b, balance int) bool {
 	var minusA, minusB int
 	for _, row := range rows {
-		if (cell(row, a) == "") == (cell(row, b) == "") {
+		x, y := loose(cell(row, a)), loose(cell(row, b))
+		if x.IsZero() == y.IsZero() {
 			return false
 		}
-		if m, ok := parseMoney(cell(row, a)); ok && m.negative {
+		if x.IsNegative() {
 			minusA++
 		}
-		if m, ok := parseMoney(cell(row, b)); ok && m.negative {
+		if y.IsNegative() {
 			minusB++
 		}
 	}
+	falls := func(debit, credit int) bool {
+		return balance >= 0 && balances(rows, balance, func(row []string) decimal.Decimal {
+			return loose(cell(row, credit)).Sub(loose(cell(row, debit)).Abs())
+		})
+	}
 	switch {
-	case minusA > 0 && minusB == 0:
+	case minusA > 0 && minusB == 0, minusA == minusB && falls(a, b):
 		l.col[roleDebit], l.col[roleCredit] = a, b
-	case minusB > 0 && minusA == 0:
+	case minusB > 0 && minusA == 0, minusA == minusB && falls(b, a):
 		l.col[roleDebit], l.col[roleCredit] = b, a
 	default:
 		return false
 	}
+	l.col[roleBalance] = balance
 	return true
 }
 

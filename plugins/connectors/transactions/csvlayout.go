@@ -19,6 +19,10 @@ type layout struct {
 	names     []string // of the columns; "" where the table has no header
 	plain     []string // the names as plainHeader leaves them
 	dates     []int    // the columns of dates, best first: the first that is filled counts
+	payees    []int    // the columns of payees, best first: the first that is filled counts
+	memos     []int
+	bare      bool // there is no header
+	card      bool // purchases have no minus sign
 	col       [roleCategory + 1]int
 	currency  string // from the header or from the lines before it
 	account   string // from the lines before the header
@@ -36,7 +40,7 @@ func (l *layout) spare(i int) bool {
 
 // roles counts the columns that have one.
 func (l *layout) roles() int {
-	n := len(l.dates)
+	n := len(l.dates) + min(1, len(l.payees)) + min(1, len(l.memos))
 	for _, c := range l.col {
 		if c >= 0 {
 			n++
@@ -131,12 +135,12 @@ func withHeader(rows [][]string, delimiter rune) *layout {
 // does not speak against it.
 func (l *layout) assign(body [][]string) {
 	taken := make([]bool, len(l.names))
-	units := make([]string, len(l.names))
 	currencies := make([]string, len(l.names))
 	l.plain = make([]string, len(l.names))
 	for i, n := range l.names {
-		l.plain[i], currencies[i], units[i] = plainHeader(n)
+		l.plain[i], currencies[i] = plainHeader(n)
 	}
+	l.card = isCard(l.plain)
 	find := func(r role, fits func(cells []string) bool) int {
 		best, bestRank := -1, 0
 		for i, name := range l.plain {
@@ -164,9 +168,6 @@ func (l *layout) assign(body [][]string) {
 	l.col[roleValueDate] = find(roleValueDate, mostly(isDate))
 	for _, r := range []role{roleAmount, roleDebit, roleCredit, roleBalance, roleFee} {
 		i := find(r, partly(isMoney))
-		if i >= 0 && units[i] != "" && r == roleAmount {
-			taken[i], i = false, -1 // "amount (mm)" is no money
-		}
 		l.col[r] = i
 		if i >= 0 && currencies[i] != "" {
 			l.currency = currencies[i]
@@ -175,10 +176,30 @@ func (l *layout) assign(body [][]string) {
 	l.col[roleCurrency] = find(roleCurrency, mostly(isCurrency))
 	l.col[roleDirection] = find(roleDirection, mostly(func(s string) bool { return direction(s) != 0 }))
 	l.col[roleReference] = find(roleReference, unlikeRowNumbers)
-	for _, r := range []role{roleAccount, roleCheck, rolePayer, rolePayee, roleMemo, roleType, roleCounterparty, roleStatus, roleCategory} {
+	for _, r := range []role{roleAccount, roleCheck, rolePayer} {
+		l.col[r] = find(r, nil)
+	}
+	for i := find(rolePayee, nil); i >= 0; i = find(rolePayee, nil) {
+		l.payees = append(l.payees, i)
+	}
+	for i := find(roleMemo, nil); i >= 0; i = find(roleMemo, nil) {
+		l.memos = append(l.memos, i)
+	}
+	for _, r := range []role{roleType, roleCounterparty, roleStatus, roleCategory} {
 		l.col[r] = find(r, nil)
 	}
 	l.col[roleClock] = find(roleClock, mostly(isClock))
+}
+
+// isCard says whether the names are of a card that writes purchases without a
+// minus sign.
+func isCard(plain []string) bool {
+	for _, name := range plain {
+		if slices.Contains(cardHeaders, name) {
+			return true
+		}
+	}
+	return slices.Equal(plain, []string{"trans date", "post date", "description", "amount", "category"})
 }
 
 // sound says whether the columns found make the table a statement.
@@ -194,7 +215,7 @@ func (l *layout) sound(body [][]string) bool {
 		l.money = partly(looksLikeMoney)(column(body, amount)) && len(column(body, amount)) > 0
 	}
 	beside := l.currency != "" || l.has(roleCurrency) || l.has(roleBalance) || l.has(roleDirection) || l.has(roleAccount) || l.has(roleReference)
-	payee := l.has(rolePayee) || l.has(roleMemo)
+	payee := len(l.payees)+len(l.memos) > 0
 	if amount >= 0 && slices.Contains(weakAmounts, l.plain[amount]) {
 		return payee && (beside || l.money)
 	}
@@ -208,10 +229,10 @@ func (l *layout) preamble(rows [][]string) {
 			if l.account == "" {
 				l.account = iban(c)
 			}
-			name, _, _ := plainHeader(c)
+			name, _ := plainHeader(c)
 			next := cell(row, i+1)
 			if before, after, ok := strings.Cut(c, ":"); ok && strings.TrimSpace(after) != "" {
-				name, _, _ = plainHeader(before)
+				name, _ = plainHeader(before)
 				next = strings.TrimSpace(after)
 			}
 			if code := currencyCode(next); code != "" && l.currency == "" && rank(roleCurrency, name) > 0 {
@@ -320,10 +341,10 @@ func currencyOf(s string) string {
 }
 
 // looksLikeMoney says whether a cell is written as amounts are: with two places,
-// or with a currency.
+// or with a currency, or as nought.
 func looksLikeMoney(s string) bool {
 	m, ok := parseMoney(s)
-	return ok && (m.currency != "" || m.places() == 2)
+	return ok && (m.currency != "" || m.places() == 2 || m.digits == "0")
 }
 
 // unlikeRowNumbers is false for a column that counts the rows, which is another

@@ -277,6 +277,10 @@ func (p *profile) onlyDayFirst() bool {
 // decideSigns finds out which amounts are debits.
 func (p *profile) decideSigns() error {
 	p.negativeDebits = p.minusDebit > p.plusDebit
+	if p.layout.card {
+		p.notes = append(p.notes, "as in all files of this card, purchases have no minus sign; the signs were turned")
+		return nil
+	}
 	if p.layout.has(roleDirection) && p.wordless == 0 {
 		// With minus signs in the file, words count only where they all say the
 		// contrary, as with cards that write purchases without a sign.

@@ -48,7 +48,7 @@ var words = map[role][]string{
 		"boekdatum", "transactiedatum", "uitvoeringsdatum", "boekingsdatum", "dato", "bokforingsdag", "bokforingsdatum", "bogforingsdato", "bokfort", "bokforingsdato", "transaktionsdag", "utfort dato"},
 	roleValueDate: {"value date", "valuta date", "valutadatum", "wertstellung", "wertstellungsdatum", "wert", "valuta", "date valeur", "date de valeur", "fecha valor", "f valor", "data valuta", "data valor", "data waluty", "rentedatum", "rentedato", "valutadag", "effective date", "settlement date", "posting time"},
 	roleClock:     {"time", "uhrzeit", "heure", "hora", "ora", "tijd", "klokkeslett"},
-	roleAmount: {"amount", "transaction amount", "amount in account currency", "billing amount", "net amount", "amount debit credit", "betrag", "umsatz", "buchungsbetrag", "betrag in kontowahrung", "montant", "montant de l operation", "importe", "importe operacion", "importo", "valor", "montante", "bedrag", "transactiebedrag", "belob", "belop", "kwota", "kwota transakcji", "kwota operacji", "gross", "net", "brutto", "netto",
+	roleAmount: {"amount", "transaction amount", "amount in account currency", "billing amount", "net amount", "amount debit credit", "amount total", "betrag", "umsatz", "buchungsbetrag", "betrag in kontowahrung", "montant", "montant de l operation", "importe", "importe operacion", "importo", "valor", "montante", "bedrag", "transactiebedrag", "belob", "belop", "belopp", "kwota", "kwota transakcji", "kwota operacji", "gross", "net", "brutto", "netto",
 		"amount source after fees", "sum", "total", "summe"},
 	roleDebit:     {"debit", "debit amount", "amount debit", "withdrawal", "withdrawals", "withdrawal amount", "withdrawal amt", "paid out", "money out", "outflow", "spent", "payments out", "belastung", "soll", "lastschrift", "ausgang", "ausgaben", "betrag soll", "montant debit", "debito", "cargo", "cargos", "dare", "uscite", "addebiti", "uitgaven", "ut fra konto", "ut", "obciazenia", "charges"},
 	roleCredit:    {"credit", "credit amount", "amount credit", "deposit", "deposits", "deposit amount", "deposit amt", "paid in", "money in", "inflow", "received", "payments in", "gutschrift", "haben", "eingang", "einnahmen", "betrag haben", "montant credit", "credito", "abono", "abonos", "avere", "entrate", "accrediti", "inkomsten", "inn pa konto", "inn", "uznania"},
@@ -56,17 +56,16 @@ var words = map[role][]string{
 	roleCurrency:  {"currency", "transaction currency", "account currency", "ccy", "curr", "wahrung", "waehrung", "whrg", "devise", "devise du compte", "monnaie", "divisa", "moneda", "moeda", "munt", "muntsoort", "valuta", "valutakod", "currency code", "waluta"},
 	rolePayee: {"payee", "merchant", "merchant name", "payee name", "counterparty", "counterparty name", "counter party", "beneficiary", "recipient", "name of recipient", "target name", "vendor", "partner name", "name",
 		"beguenstigter zahlungspflichtiger", "begunstigter zahlungspflichtiger", "auftraggeber empfanger", "empfanger", "zahlungsempfanger", "zahlungsempfanger in", "empfanger zahlungspflichtiger", "name zahlungsbeteiligter", "auftraggeber begunstigter", "begunstigter auftraggeber", "begunstigter", "handler", "nom", "beneficiaire", "contrepartie", "nom de la contrepartie", "beneficiario", "controparte", "destinatario", "naam omschrijving", "naam tegenpartij", "tegenpartij", "modtager", "mottaker", "mottagare", "odbiorca", "nadawca odbiorca",
-		"description", "transaction description", "original description", "narrative", "transaction details", "details", "particulars", "transaction", "buchungstext", "buchungsdetails", "beschreibung", "avisierungstext", "buchungsinformation", "text", "tekst", "libelle", "libelle operation", "libelle simplifie", "libelle de l operation", "intitule", "concepto", "descripcion", "descrizione", "descrizione operazione", "causale", "descricao", "descritivo", "omschrijving", "omschrijving 1", "specifikation", "rubrik", "beskrivelse", "forklaring", "opis", "opis operacji", "opis transakcji"},
-	rolePayer: {"zahlungspflichtige r", "zahlungspflichtiger", "payer", "payer name", "source name", "sender", "ordonnateur", "ordonnance"},
-	roleMemo: {"memo", "notes", "note", "purpose", "message", "payment reference", "reference text", "extended details", "additional information", "remittance information", "verwendungszweck", "zahlungszweck", "zahlungsgrund", "notiz", "mitteilung", "informations complementaires", "communication", "communications", "observaciones", "mas datos", "note operazione", "mededelingen", "mededeling", "meddelelse", "melding", "meddelande", "tytul", "tytulem",
-		"description", "details", "buchungstext", "omschrijving", "reference"},
-	roleBalance:      {"balance", "running balance", "running bal", "account balance", "balance after", "balance after transaction", "available balance", "closing balance", "saldo", "kontostand", "saldo nach buchung", "solde", "saldo contabile", "saldo na mutatie", "saldo po transakcji", "saldo apos lancamento", "saldo contabilistico"},
+		"description", "transaction description", "original description", "narrative", "narration", "particulars", "transaction", "buchungsdetails", "beschreibung", "beschreibung1", "avisierungstext", "buchungsinformation", "buchungstext", "text", "tekst", "libelle", "libelle operation", "libelle simplifie", "libelle de l operation", "intitule", "concepto", "descripcion", "descrizione", "descrizione operazione", "causale", "descricao", "descritivo", "omschrijving", "omschrijving 1", "specifikation", "rubrik", "referens", "beskrivning", "beskrivelse", "forklaring", "opis", "opis operacji", "opis transakcji", "transaction details", "details", "beschreibung2"},
+	rolePayer:        {"zahlungspflichtige r", "zahlungspflichtiger", "payer", "payer name", "source name", "sender", "ordonnateur", "ordonnance"},
+	roleMemo:         {"memo", "notes", "note", "purpose", "message", "payment reference", "reference text", "extended details", "additional information", "remittance information", "verwendungszweck", "zahlungszweck", "zahlungsgrund", "notiz", "mitteilung", "beschreibung3", "informations complementaires", "detail de l ecriture", "detail", "communication", "communications", "observaciones", "mas datos", "note operazione", "mededelingen", "mededeling", "meddelelse", "melding", "meddelande", "tytul", "tytulem", "notes and tags", "reference"},
+	roleBalance:      {"balance", "running balance", "running bal", "account balance", "balance after", "balance after transaction", "available balance", "closing balance", "saldo", "kontostand", "saldo nach buchung", "solde", "saldo contabile", "saldo na mutatie", "saldo po transakcji", "saldo apos lancamento", "saldo contabilistico", "bokfort saldo", "saldo na trn", "ending balance"},
 	roleReference:    {"transaction id", "transactionid", "transaction number", "transaction no", "fitid", "fit id", "unique id", "uuid", "txn id", "trans id", "id", "identifier", "identificador", "bank reference", "bankreferenz", "archivierungsreferenz", "transaktions id", "transaktionsnummer", "transaktionscode", "numero operazione", "id transazione", "volgnr", "archive id", "arkivref", "arkivreferanse", "transferwise id", "transaction reference number"},
 	roleAccount:      {"account", "account number", "account no", "account id", "iban bban", "account iban", "auftragskonto", "konto", "kontonummer auftragskonto", "iban auftragskonto", "eigenes konto", "compte", "numero de compte", "cuenta", "conto", "conta", "rekening", "rekeningnummer", "kontonummer", "account name", "card", "card number", "card no"},
 	roleCheck:        {"check", "check number", "check no", "cheque", "cheque number", "check or slip", "chq ref no", "schecknummer", "numero de cheque"},
 	roleType:         {"type", "transaction type", "trans type", "payment type", "umsatztyp", "umsatzart", "vorgang", "art", "type operation", "type d operation", "tipo", "tipo operazione", "mutatiesoort", "typ", "buchungsart"},
 	roleCounterparty: {"counterparty iban", "counterparty account", "iban", "kontonummer iban", "iban kontonummer", "iban zahlungsbeteiligter", "konto des empfangers", "tegenrekening iban bban", "tegenrekening", "rekening tegenpartij", "account number of recipient", "payee account number", "partner iban"},
-	roleFee:          {"fee", "fees", "gebuhr", "gebuhren", "frais", "commission"},
+	roleFee:          {"fee", "fees", "total fees", "amount fee", "gebuhr", "gebuhren", "frais", "commission"},
 	roleStatus:       {"state", "status"},
 	roleCategory:     {"category", "kategorie", "categorie", "categoria", "kategori", "kategoria", "spending category", "categorie operation"},
 }
@@ -76,15 +75,18 @@ var words = map[role][]string{
 // money.
 var weakAmounts = []string{"valor", "gross", "net", "brutto", "netto", "sum", "total", "summe"}
 
+// cardHeaders are columns of cards whose files write purchases without a minus
+// sign, and payments with one: American Express, Apple, Discover.
+var cardHeaders = []string{"appears on your statement as", "card member", "erscheint auf ihrer abrechnung als", "karteninhaber", "titulaire de la carte", "apparait sur votre releve comme", "clearing date"}
+
 // english says whether a name of a date column tells nothing of the country.
 var english = []string{"datetime", "booking", "finished on"}
 
 var bracketed = regexp.MustCompile(`[(\[]([^)\]]*)[)\]]`)
 
 // plainHeader reduces the name of a column to lower-case words without accents,
-// and takes out a currency: "Betrag (EUR)" is "betrag" and "EUR". rest is what
-// else stood in brackets, such as a unit.
-func plainHeader(s string) (name, currency, rest string) {
+// and takes out a currency: "Betrag (EUR)" is "betrag" and "EUR".
+func plainHeader(s string) (name, currency string) {
 	s = bracketed.ReplaceAllStringFunc(s, func(b string) string {
 		inner := strings.ToUpper(strings.TrimSpace(b[1 : len(b)-1]))
 		if code, ok := symbols[inner]; ok {
@@ -95,7 +97,6 @@ func plainHeader(s string) (name, currency, rest string) {
 			currency = code
 			return " "
 		}
-		rest = strings.ToLower(inner)
 		return " " + b + " "
 	})
 	var b strings.Builder
@@ -130,7 +131,7 @@ func plainHeader(s string) (name, currency, rest string) {
 			}
 		}
 	}
-	return strings.Join(fields, " "), currency, rest
+	return strings.Join(fields, " "), currency
 }
 
 // commonCodes are currencies whose codes are no words of a language.
@@ -145,7 +146,7 @@ func rank(r role, name string) int {
 // direction reads a cell that says whether money came or went: -1, +1, or 0 for
 // anything else.
 func direction(s string) int {
-	name, _, _ := plainHeader(s)
+	name, _ := plainHeader(s)
 	switch name {
 	case "debit", "d", "dr", "db", "dbit", "s", "soll", "af", "debet", "lastschrift", "belastung", "withdrawal", "purchase", "sale", "out", "outgoing", "check", "fee", "cargo", "uscita":
 		return -1

@@ -37,13 +37,14 @@ type transaction struct {
 	Other            map[string]string `json:"other,omitempty"` // what the file has beyond that, by its own names
 
 	time time.Time
+	key  string // what tells it apart beside day and amount; empty: payee and memo
 }
 
 // A writer gives transactions their ids and hands them on.
 //
 // The id is made from the account and the bank's own id where there is one, else
-// from account, day, amount, payee and memo, and from how many of the same came
-// before it in the file. So two real equal purchases on one day stay two, and the
+// from account, day, amount, payee and memo (without a header: all texts of the
+// row), and from how many of the same came before it in the file. So two real equal purchases on one day stay two, and the
 // same statement, or an overlapping one, gives the same ids again.
 type writer struct {
 	out  *batch.Writer
@@ -70,6 +71,9 @@ func (w *writer) put(t *transaction) error {
 func (w *writer) id(t *transaction) string {
 	day := t.time.Format(time.DateOnly)
 	if t.FitID == "" {
+		if t.key != "" {
+			return w.count("r", t.Account, day, t.Amount, t.key)
+		}
 		return w.count("d", t.Account, day, t.Amount, fold(t.Payee), fold(t.Memo))
 	}
 	key, full := hash("b", t.Account, t.FitID), hash("b", t.Account, t.FitID, day, t.Amount)
