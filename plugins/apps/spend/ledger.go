@@ -233,7 +233,7 @@ type merchantRecord struct {
 
 // store writes a record for each month, so that the owner and other apps need
 // not add up again.
-func (l *ledger) store(ctx context.Context, view locker.View, o options) error {
+func (l *ledger) store(ctx context.Context, view locker.View) error {
 	var records []locker.Record
 	for _, month := range slices.Sorted(maps.Keys(l.months)) {
 		m := monthRecord{Month: month}
@@ -241,7 +241,7 @@ func (l *ledger) store(ctx context.Context, view locker.View, o options) error {
 			sum := l.months[month][currency]
 			t := totalRecord{Currency: currency, Spent: money(sum.spent), Received: money(sum.received), Transactions: sum.count}
 			if l.payees {
-				for _, shop := range top(sum.merchants, o.top) {
+				for _, shop := range top(sum.merchants, usualTop) {
 					t.Merchants = append(t.Merchants, merchantRecord{Payee: shop.name, Spent: money(shop.spent), Payments: shop.count})
 				}
 			}

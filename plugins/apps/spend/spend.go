@@ -23,6 +23,10 @@ import (
 	"github.com/locker-project/locker/plugins/locker"
 )
 
+// usualTop is how many merchants are shown where the owner does not say, and how
+// many are kept of each month.
+const usualTop = 10
+
 const usage = "usage: spend [YEAR] [--top N]"
 
 // New returns the app. It holds no state.
@@ -37,7 +41,7 @@ type options struct {
 }
 
 func parseArgs(args []string) (options, error) {
-	o := options{top: 10}
+	o := options{top: usualTop}
 	for i := 0; i < len(args); i++ {
 		value, given := strings.CutPrefix(args[i], "--top=")
 		if args[i] == "--top" && i+1 < len(args) {
@@ -73,7 +77,7 @@ func (app) Run(ctx context.Context, env plugins.AppEnv) error {
 	if err := l.show(env.Out, o); err != nil {
 		return err
 	}
-	return l.store(ctx, env.View, o)
+	return l.store(ctx, env.View)
 }
 
 // readAll adds up the transactions that the options select. Where the owner did

@@ -135,10 +135,10 @@ func TestBombs(t *testing.T) {
 		file *connectortest.File
 		why  string
 	}{
-		{zeros(t, "data/tweets.js", 300<<20), "compressed more than any real file"},
+		{zeros(t, "data/tweets.js", 64<<20), "compressed more than any real file"},
 		{overlapping(t, 3000, 1<<20), "unpacks to more than any real archive"},
 		{manyMembers(t), "more members than any real archive"},
-		{gzipped(t, 300<<20), ""},
+		{gzipped(t, 64<<20), ""},
 	} {
 		t.Run(tt.file.Name(), func(t *testing.T) {
 			runtime.GC()
