@@ -352,7 +352,7 @@ func TestClone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	copied.keys, copied.dir, copied.state.device = keys, t.TempDir(), keys.Device()
+	copied.keys, copied.dir, copied.state.device = keys, fastDir(t), keys.Device()
 	if err := copied.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -377,7 +377,7 @@ func (d *device) copy() *device {
 		device: s.device, now: s.now, clock: s.clock, log: slices.Clone(s.log), order: slices.Clone(s.order),
 		fields: maps.Clone(s.fields), notes: maps.Clone(s.notes), blobs: maps.Clone(s.blobs),
 	}
-	c.dir, c.remotes = d.w.t.TempDir(), slices.Clone(d.remotes)
+	c.dir, c.remotes = fastDir(d.w.t), slices.Clone(d.remotes)
 	copyFolder(d.w.t, d.dir, c.dir)
 	c.restart()
 	return &c

@@ -160,15 +160,16 @@ func (p *pass) absorb(ctx context.Context, o object) (bad, err error) {
 	if o.ref.Kind != "epoch" {
 		p.statements[o.id] = true
 	}
-	self := p.getSelf()
+	self, m := p.getSelf(), memberNote{Ref: o.ref, ID: o.id, Log: o.log, Payload: payload}
 	if own := o.ref.Kind == "door" && self.DoorSeq != 0 && o.ref.Number == self.Door.N; !own && o.ref.Kind != "epoch" {
 		if err := p.keep(o.ref, o.sealed); err != nil {
 			return nil, err
 		}
+		m.Sum = sumOf(o.sealed)
 	}
 	self.Ack = self.Ack || changed && o.ref.Kind != "epoch"
 	n := notes{}
-	n.set("member/"+o.name+"/"+o.id, memberNote{o.ref, o.id, o.log, payload})
+	n.set("member/"+o.name+"/"+o.id, m)
 	return nil, p.setSelf(ctx, self, n)
 }
 
@@ -223,7 +224,7 @@ func (r *Replica) statement(ref Ref, self *selfNote, n notes, payload []byte) (s
 	if ref.Kind != "epoch" {
 		r.statements[id] = true
 	}
-	n.set("member/"+r.sealer.Name(ref)+"/"+id, memberNote{ref, id, raw, payload})
+	n.set("member/"+r.sealer.Name(ref)+"/"+id, memberNote{Ref: ref, ID: id, Log: raw, Payload: payload})
 	return staged{ref, id, object}, nil
 }
 

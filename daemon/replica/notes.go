@@ -97,6 +97,7 @@ type outNote struct {
 	Ref    Ref    `json:"ref"`
 	ID     string `json:"id"`
 	Size   int64  `json:"size"`
+	Sum    string `json:"sum,omitempty"` // SHA-256 of the sealed bytes, to know a damaged file
 	Delete bool   `json:"delete,omitempty"`
 	Gone   bool   `json:"gone,omitempty"` // a later line deletes it
 	Put    int64  `json:"put,omitempty"`  // when a remote first had it, ms
@@ -108,6 +109,7 @@ type memberNote struct {
 	ID      string `json:"id"`
 	Log     []byte `json:"log"`
 	Payload []byte `json:"payload"`
+	Sum     string `json:"sum,omitempty"` // SHA-256 of the sealed bytes, where a copy is kept
 }
 
 // A remoteNote is how the last pass with a remote went.

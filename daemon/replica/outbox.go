@@ -2,6 +2,8 @@ package replica
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -49,7 +51,11 @@ func (r *Replica) stage(ctx context.Context, self *selfNote, n notes, objects ..
 	}
 	for _, o := range objects {
 		self.Seq++
-		n.set(outKey(self.Seq), outNote{Ref: o.ref, ID: o.id, Size: int64(len(o.object)), Delete: o.object == nil})
+		out := outNote{Ref: o.ref, ID: o.id, Size: int64(len(o.object)), Delete: o.object == nil}
+		if !out.Delete {
+			out.Sum = sumOf(o.object)
+		}
+		n.set(outKey(self.Seq), out)
 	}
 	return r.setSelf(ctx, self, n)
 }
@@ -86,9 +92,12 @@ func (r *Replica) path(ref Ref) (string, error) {
 	return filepath.Join(r.objects, filepath.FromSlash(name)), nil
 }
 
+// errDamaged says that the file of a sealed object is not what was written.
+var errDamaged = errors.New("the file of a sealed object is damaged")
+
 // kept returns the sealed bytes of an object that this device keeps, or an error
-// that is fs.ErrNotExist. They are checked: a damaged file is never put.
-func (r *Replica) kept(ref Ref, id string) ([]byte, error) {
+// that is fs.ErrNotExist or errDamaged: a damaged file is never put.
+func (r *Replica) kept(ref Ref, sum string) ([]byte, error) {
 	path, err := r.path(ref)
 	if err != nil {
 		return nil, err
@@ -97,15 +106,16 @@ func (r *Replica) kept(ref Ref, id string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ref.Kind == "epoch" && ref.To != r.sealer.Device() {
-		return object, nil // sealed to others: only they can check it
-	}
-	if _, _, got, err := r.sealer.Open(ref, object); err != nil {
-		return nil, fmt.Errorf("the sealed object in %s is damaged: %w", path, err)
-	} else if id != "" && got != id {
-		return nil, fmt.Errorf("the sealed object in %s is not the one that was made", path)
+	if sum != sumOf(object) {
+		return nil, fmt.Errorf("%s: %w", path, errDamaged)
 	}
 	return object, nil
+}
+
+// sumOf is SHA-256 of sealed bytes. It stays on this device.
+func sumOf(object []byte) string {
+	sum := sha256.Sum256(object)
+	return hex.EncodeToString(sum[:])
 }
 
 // keep stores a verbatim copy of an object of somebody.
@@ -186,9 +196,9 @@ func (p *pass) sendOne(ctx context.Context, l *link, seq uint64, out outNote, n 
 	case out.Gone:
 		return nil
 	}
-	object, err := p.kept(out.Ref, out.ID)
+	object, err := p.kept(out.Ref, out.Sum)
 	if err != nil {
-		if object, err = p.fromRemotes(ctx, out.Ref, out.ID, err); err != nil {
+		if object, err = p.fromRemotes(ctx, out, err); err != nil {
 			return err
 		}
 	}
@@ -212,18 +222,15 @@ func (p *pass) sendOne(ctx context.Context, l *link, seq uint64, out outNote, n 
 
 // fromRemotes brings back an object of this device whose file here is lost, from a
 // remote that has it.
-func (p *pass) fromRemotes(ctx context.Context, ref Ref, id string, lost error) ([]byte, error) {
-	if !errors.Is(lost, fs.ErrNotExist) {
-		p.log.Warn("a sealed object is damaged here; looking for it on the remotes", "err", lost)
+func (p *pass) fromRemotes(ctx context.Context, out outNote, lost error) ([]byte, error) {
+	if !errors.Is(lost, fs.ErrNotExist) && !errors.Is(lost, errDamaged) {
+		return nil, lost
 	}
-	name := p.sealer.Name(ref)
+	p.log.Warn("a sealed object is lost here; looking for it on the remotes", "err", lost)
 	for _, l := range p.links {
-		object, err := l.get(ctx, name)
-		if err != nil {
-			continue
-		}
-		if _, _, got, err := p.sealer.Open(ref, object); err == nil && got == id {
-			return object, p.keep(ref, object)
+		object, err := l.get(ctx, p.sealer.Name(out.Ref))
+		if err == nil && sumOf(object) == out.Sum {
+			return object, p.keep(out.Ref, object)
 		}
 	}
 	return nil, fmt.Errorf("a sealed object of this device is lost here and on the remotes, so nothing after it can be sent; put the folder of sealed objects back from a backup: %w", lost)

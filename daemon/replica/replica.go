@@ -79,6 +79,7 @@ type Named struct {
 }
 
 // Progress is told how far a long task has come. total is 0 where it is not known.
+// It may be called from several goroutines.
 type Progress func(doing string, done, total int64)
 
 func (p Progress) tell(doing string, done, total int64) {
@@ -199,14 +200,15 @@ type Replica struct {
 	mu      sync.Mutex // guards what follows
 	remotes []Named
 	self    selfNote
-	checked map[string]bool // the remotes on which this process made the clone check
+	checked map[string]bool  // the remotes on which this process made the clone check
+	synced  map[string]int64 // when a remote last had everything, ms
 }
 
 // New returns a replica. It reads its notes and gives the keyring what is known of
 // members and epochs; it asks no remote.
 func New(ctx context.Context, c Config) (*Replica, error) {
 	r := &Replica{sealer: c.Sealer, state: c.State, objects: c.Objects, clock: c.Clock, log: c.Logger, remotes: c.Remotes,
-		statements: map[string]bool{}, checked: map[string]bool{}}
+		statements: map[string]bool{}, checked: map[string]bool{}, synced: map[string]int64{}}
 	if r.clock == nil {
 		r.clock = time.Now
 	}

@@ -136,7 +136,11 @@ func (p *pass) putDoor(ctx context.Context) error {
 func (p *pass) enter(ctx context.Context) error {
 	self := p.getSelf()
 	ref := doorRef(self.Door.N)
-	sealed, err := p.kept(ref, self.Door.ID)
+	var out outNote
+	if _, err := p.note(ctx, outKey(self.DoorSeq), &out); err != nil {
+		return err
+	}
+	sealed, err := p.kept(ref, out.Sum)
 	if err != nil {
 		return err
 	}
@@ -248,12 +252,8 @@ func (p *pass) doorFree(ctx context.Context, l *link, ref Ref, id string) error 
 	if err != nil {
 		return ctx.Err() // free, or not to be had
 	}
-	o, v := p.open(ref, sealed)
-	if v != found || o.id == id {
+	if o, v := p.open(ref, sealed); v != found || o.id == id {
 		return nil
-	}
-	if bad, err := p.absorb(ctx, o); err != nil || bad != nil {
-		return err
 	}
 	return errDoorTaken
 }

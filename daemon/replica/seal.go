@@ -54,7 +54,7 @@ func (p *pass) sealEntries(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	pieces, cutting := make(chan piece, 2), make(chan error, 1)
+	pieces, cutting := make(chan piece, 3), make(chan error, 1)
 	go func() { cutting <- p.cut(ctx, self.Cut, pieces) }()
 
 	e := entry{cut: self.Cut, fresh: fresh, frames: p.codec.compressPiece(0, blobLines), size: len(blobLines), urgent: len(fresh) > 0}

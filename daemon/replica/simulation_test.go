@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -256,5 +257,24 @@ func TestPolling(t *testing.T) {
 		if laptop.state.fields["notes\x00"+fmt.Sprint(i)+"\x00text"].data == "" {
 			t.Errorf("what %s wrote did not arrive within eleven minutes", d.name)
 		}
+	}
+}
+
+// TestDailyLook: passes of the timer alone notice within a day that the remote lost
+// something, and put it again.
+func TestDailyLook(t *testing.T) {
+	w := newWorld(t)
+	laptop := w.found("laptop")
+	laptop.state.put("1", "x")
+	laptop.sync(replica.SyncOptions{Hold: true})
+	name := laptop.keys.Name(replica.Ref{Kind: "entry", Writer: laptop.keys.Device(), Number: 1})
+	before := w.cloud.Object(name)
+	w.cloud.Remove(name)
+	for range 25 {
+		w.pass(time.Hour)
+		laptop.sync(replica.SyncOptions{Hold: true})
+	}
+	if !bytes.Equal(w.cloud.Object(name), before) {
+		t.Error("the lost object was not put again")
 	}
 }

@@ -105,7 +105,11 @@ func (p *pass) run(ctx context.Context) error {
 	if p.cloned != nil {
 		return p.cloned
 	}
-	if self := p.getSelf(); self.Full != 0 && p.now()-self.Full >= fullEvery.Milliseconds() {
+	switch self := p.getSelf(); {
+	case self.Full == 0:
+		self.Full = p.now()
+		p.remember(self)
+	case p.now()-self.Full >= fullEvery.Milliseconds():
 		p.o.Full = true
 	}
 	if err := p.pull(ctx); err != nil {
@@ -462,8 +466,11 @@ func (p *pass) noteRemote(ctx context.Context, l *link, self *selfNote, failed e
 	} else if failed == nil && sent == self.Seq {
 		now.Sync = p.now()
 	}
-	if now.Problem != old.Problem || now.Sync-old.Sync >= time.Minute.Milliseconds() || old.Sync == 0 && now.Sync != 0 {
-		n.set("state/"+l.Name, now)
+	p.mu.Lock()
+	p.synced[l.Name] = now.Sync
+	p.mu.Unlock()
+	if now.Problem != old.Problem || now.Sync-old.Sync >= lookEvery.Milliseconds() {
+		n.set("state/"+l.Name, now) // not each minute: a disk may sleep
 	}
 	return nil
 }
@@ -499,7 +506,10 @@ func (r *Replica) Status(ctx context.Context) (Status, error) {
 		if _, err := r.note(ctx, "sent/"+named.Name, &sent); err != nil {
 			return s, err
 		}
-		s.Remotes = append(s.Remotes, RemoteStatus{named.Name, int(self.Seq - sent), at(note.Sync), note.Problem})
+		r.mu.Lock()
+		last := max(note.Sync, r.synced[named.Name])
+		r.mu.Unlock()
+		s.Remotes = append(s.Remotes, RemoteStatus{named.Name, int(self.Seq - sent), at(last), note.Problem})
 	}
 	return s, nil
 }

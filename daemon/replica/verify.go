@@ -21,7 +21,7 @@ const (
 type known struct {
 	ref  Ref
 	id   string // empty where it is not known
-	held bool   // this device keeps its sealed bytes
+	sum  string // of its sealed bytes, where this device keeps them
 	size int64  // of the object, where it is known
 }
 
@@ -35,7 +35,7 @@ func (p *pass) everything(ctx context.Context) ([]known, error) {
 		err := json.Unmarshal(value, &m)
 		own := m.Ref.Kind == "epoch" && m.Ref.Writer == self.Device || m.Ref.Kind == "door" && self.DoorSeq != 0 && m.Ref.Number == self.Door.N
 		if !own { // what this device made is in the outbox
-			all = append(all, known{ref: m.Ref, id: m.ID, held: m.Ref.Kind != "epoch"})
+			all = append(all, known{ref: m.Ref, id: m.ID, sum: m.Sum})
 		}
 		return err
 	})
@@ -46,7 +46,7 @@ func (p *pass) everything(ctx context.Context) ([]known, error) {
 		var out outNote
 		err := json.Unmarshal(value, &out)
 		if !out.Delete && !out.Gone {
-			all = append(all, known{out.Ref, out.ID, true, out.Size})
+			all = append(all, known{out.Ref, out.ID, out.Sum, out.Size})
 		}
 		return err
 	})
@@ -109,7 +109,7 @@ func (p *pass) healOn(ctx context.Context, l *link, all []known) error {
 		switch {
 		case listed && k.size != 0 && size != k.size: // a part of it, perhaps
 			_, err = p.verifyOne(ctx, l, k)
-		case listed || !k.held && (k.ref.Kind != "entry" || asked >= lostAtOnce):
+		case listed || k.sum == "" && (k.ref.Kind != "entry" || asked >= lostAtOnce):
 		default:
 			asked++
 			err = p.healOne(ctx, l, k, name)
@@ -132,13 +132,13 @@ func (p *pass) healOne(ctx context.Context, l *link, k known, name string) error
 	switch {
 	case there:
 		return p.clear(ctx, key)
-	case k.held:
-		object, err := p.kept(k.ref, k.id)
+	case k.sum != "":
+		object, err := p.kept(k.ref, k.sum)
 		if err != nil {
 			p.log.Warn("cannot put again what the remote lost", "object", name, "err", err)
 			return nil
 		}
-		return p.mend(ctx, l, k.ref, k.id, object)
+		return p.mend(ctx, l, k, object)
 	}
 	w := p.missingNotice(k.ref.Writer, k.ref.Number)
 	w.What = fmt.Sprintf("entry %d of %s was read here and is not on %s any more", k.ref.Number, p.nameOf(k.ref.Writer), l.Name)
@@ -150,14 +150,15 @@ func (p *pass) healOne(ctx context.Context, l *link, k known, name string) error
 type mendNote struct {
 	Ref Ref    `json:"ref"`
 	ID  string `json:"id"`
+	Sum string `json:"sum,omitempty"`
 }
 
 // mend puts an object again that a remote has lost or damaged.
-func (p *pass) mend(ctx context.Context, l *link, ref Ref, id string, object []byte) error {
-	name := p.sealer.Name(ref)
+func (p *pass) mend(ctx context.Context, l *link, k known, object []byte) error {
+	name := p.sealer.Name(k.ref)
 	key := "mend/" + l.Name + "/" + name
 	n := notes{}
-	n.set(key, mendNote{ref, id})
+	n.set(key, mendNote{k.ref, k.id, k.sum})
 	if err := p.state.SetNotes(ctx, n); err != nil {
 		return err
 	}
@@ -183,8 +184,9 @@ func (p *pass) mendAll(ctx context.Context, l *link) error {
 			return err
 		}
 		var object []byte
-		if object, err = p.anywhere(ctx, l, known{ref: m.Ref, id: m.ID, held: true}); err == nil && object != nil {
-			err = p.mend(ctx, l, m.Ref, m.ID, object)
+		k := known{ref: m.Ref, id: m.ID, sum: m.Sum}
+		if object, err = p.anywhere(ctx, l, k); err == nil && object != nil {
+			err = p.mend(ctx, l, k, object)
 		}
 	}
 	return err
@@ -279,7 +281,7 @@ func (p *pass) verifyOne(ctx context.Context, l *link, k known) (Report, error) 
 		return r, err
 	}
 	if object != nil {
-		if err := p.mend(ctx, l, k.ref, k.id, object); err != nil {
+		if err := p.mend(ctx, l, k, object); err != nil {
 			return r, err
 		}
 		return r, p.settled(ctx, l, k)
@@ -309,11 +311,10 @@ func (p *pass) settled(ctx context.Context, l *link, k known) error {
 // the copy kept here.
 func (p *pass) good(k known, sealed []byte) bool {
 	if k.ref.Kind == "epoch" && k.ref.To != p.sealer.Device() {
-		if !k.held {
+		if k.sum == "" {
 			return true // sealed to the phrase, read when this device was restored
 		}
-		kept, err := p.kept(k.ref, "")
-		return err == nil && slices.Equal(kept, sealed)
+		return sumOf(sealed) == k.sum
 	}
 	o, v := p.open(k.ref, sealed)
 	return v == found && (k.id == "" || k.id == o.id) || v == newer
@@ -322,8 +323,8 @@ func (p *pass) good(k known, sealed []byte) bool {
 // anywhere returns the good bytes of an object, from here or from another remote, or
 // nil.
 func (p *pass) anywhere(ctx context.Context, l *link, k known) ([]byte, error) {
-	if k.held {
-		object, err := p.kept(k.ref, k.id)
+	if k.sum != "" {
+		object, err := p.kept(k.ref, k.sum)
 		if err == nil {
 			return object, nil
 		}
@@ -374,7 +375,7 @@ func (p *pass) copyEpochs(ctx context.Context, l *link) error {
 				if object == nil {
 					continue // that device was not a member then
 				}
-				if err := p.mend(ctx, l, ref, "", object); err != nil {
+				if err := p.mend(ctx, l, known{ref: ref}, object); err != nil {
 					return err
 				}
 			}

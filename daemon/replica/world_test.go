@@ -61,7 +61,7 @@ func (w *world) device(name string, keys *crypto.Keyring, err error, remotes ...
 	if remotes == nil {
 		remotes = []replica.Remote{w.cloud}
 	}
-	d := &device{w: w, name: name, keys: keys, state: newMemState(keys.Device(), w.now), dir: w.t.TempDir()}
+	d := &device{w: w, name: name, keys: keys, state: newMemState(keys.Device(), w.now), dir: fastDir(w.t)}
 	for i, remote := range remotes {
 		d.remotes = append(d.remotes, replica.Named{Name: fmt.Sprint("remote", i), Remote: remote})
 	}
@@ -186,4 +186,19 @@ func copyFolder(t testing.TB, from, to string) {
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// fastDir is a folder for sealed objects, in memory where the system has one: what
+// a crash loses is simulated above, and syncing to a busy disk makes the tests slow.
+func fastDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "replica-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
