@@ -47,6 +47,7 @@ type child struct {
 	stdout, stderr *os.File
 	socket         *os.File // the process's socket, until it is connected to
 
+	heard chan struct{} // closed when its standard error has ended
 	done  chan struct{} // closed when the process has ended
 	state *os.ProcessState
 }
@@ -116,9 +117,11 @@ func (c *child) start(ctx context.Context) error {
 		return errors.New("ended before it began")
 	}
 	c.stdout, c.stderr = pipes.stdout, pipes.stderr
+	c.heard = make(chan struct{})
 	err = c.spawn(cmd)
 	if err == nil {
 		c.cmd = cmd
+		go c.listen(pipes.stderr)
 	}
 	c.mu.Unlock()
 	if err != nil {
@@ -128,7 +131,6 @@ func (c *child) start(ctx context.Context) error {
 		}
 		return err
 	}
-	go c.listen(pipes.stderr)
 	pipes.closeTheirs()
 	return handOver(ctx, plan, pipes)
 }
@@ -284,6 +286,10 @@ func (c *child) spawn(cmd *exec.Cmd) error {
 		}
 		_ = cmd.Wait()
 		c.state = cmd.ProcessState
+		select { // its last words say why
+		case <-c.heard:
+		case <-time.After(time.Second):
+		}
 		c.end()
 		close(c.done)
 	}()
@@ -302,6 +308,7 @@ func noNamespaces(err error) bool {
 
 // listen passes on what the process writes on its standard error.
 func (c *child) listen(stderr io.Reader) {
+	defer close(c.heard)
 	m := &mouth{words: c.words}
 	_, _ = io.CopyBuffer(struct{ io.Writer }{m}, struct{ io.Reader }{stderr}, make([]byte, 4<<10))
 	m.Flush()

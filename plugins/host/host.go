@@ -52,7 +52,7 @@ type Spec struct {
 	Limits Limits
 	// Stderr takes what the process says, a line at a time: plain text, cut to a
 	// sensible length, at a bounded rate. nil drops it. It is called from one
-	// goroutine at a time.
+	// goroutine at a time, and must not call the Process.
 	Stderr func(line string)
 
 	only *layers // for tests: confined by these layers alone

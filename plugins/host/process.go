@@ -72,14 +72,19 @@ func launch(ctx context.Context, spec Spec, program *program, l layers) (*Proces
 	case <-ctx.Done():
 		c.kill()
 		<-failed
+	}
+	switch {
+	case ctx.Err() != nil:
 		err = fmt.Errorf("it did not answer: %w", context.Cause(ctx))
+	case err == nil:
+	case c.failure != nil:
+		err = c.failure
+	default:
+		err = p.explain(err)
 	}
 	if err != nil {
 		p.Kill()
-		if c.failure != nil {
-			return nil, c.failure
-		}
-		return nil, p.explain(err)
+		return nil, err
 	}
 	if d := spec.Limits.Wall; d > 0 {
 		timer := time.AfterFunc(d, p.Kill)
@@ -230,7 +235,7 @@ func (p *Process) explain(err error) error {
 	}
 	select {
 	case <-p.child.done:
-	case <-time.After(time.Second):
+	case <-time.After(500 * time.Millisecond):
 		return err
 	}
 	words := ""
@@ -246,8 +251,8 @@ func (p *Process) Mode() Mode { return p.child.mode() }
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.child.done }
 
-// Kill ends the process at once, and returns when it has ended. It may be called
-// more than once.
+// Kill ends the process at once, and returns when it has ended and Spec.Stderr is
+// not called any more. It may be called more than once.
 func (p *Process) Kill() {
 	// The process goes first: go-plugin asks it to end, and would wait for an
 	// answer for ever.
@@ -264,6 +269,7 @@ func (p *Process) Kill() {
 	if p.child.started() {
 		<-p.child.done
 	}
+	p.child.words.close()
 }
 
 // withDefaults fills in the limits.

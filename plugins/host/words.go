@@ -26,6 +26,7 @@ type words struct {
 	mu     sync.Mutex
 	allow  float64
 	filled time.Time
+	closed bool
 	last   string // the last line that was not empty
 	panic  string // the line that says why a Go program died
 }
@@ -75,7 +76,16 @@ func (w *words) say(line string) {
 	if w.panic == "" && (strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") || strings.HasPrefix(line, "runtime: out of memory")) {
 		w.panic = line
 	}
-	w.line(line)
+	if !w.closed {
+		w.line(line)
+	}
+}
+
+// close makes an end: nothing is passed on after it returns.
+func (w *words) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
 }
 
 // Last is the line that tells best why the process ended.
