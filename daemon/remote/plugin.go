@@ -245,6 +245,9 @@ func (p *PluginRemote) Put(ctx context.Context, name string, r io.ReadSeeker, si
 	if err != nil {
 		return fmt.Errorf("the object cannot be read: %w", err)
 	}
+	if end, err := r.Seek(0, io.SeekEnd); err == nil && end-begin != size {
+		return wrongSize(end-begin, size)
+	}
 	return p.do(ctx, func(ctx context.Context, c client, w *watch) error {
 		if _, err := r.Seek(begin, io.SeekStart); err != nil {
 			return &local{fmt.Errorf("the object cannot be read: %w", err)}

@@ -388,7 +388,9 @@ func (o *opened) delete(ctx context.Context, name string) error {
 	return &fault.Fault{Kind: fault.Broken, What: "the remote keeps very many objects of one name", Again: true}
 }
 
-// exact hands out a body of a known size and remembers if it was another.
+// exact hands out a body of a known size and remembers if it was another. The last
+// bytes are handed out when it is known that nothing follows them, so that no remote
+// takes a body of a wrong size for whole.
 type exact struct {
 	r          io.Reader
 	left, size int64
@@ -396,34 +398,39 @@ type exact struct {
 }
 
 func (e *exact) Read(p []byte) (int, error) {
-	if e.left == 0 {
-		var one [1]byte
-		n, err := io.ReadFull(e.r, one[:])
-		switch {
-		case n > 0:
-			e.err = e.mismatch("more")
-		case err == io.EOF:
-			return 0, io.EOF
-		default:
-			e.err = err
-		}
+	if e.err != nil {
 		return 0, e.err
+	}
+	if e.left == 0 {
+		return 0, io.EOF
 	}
 	if int64(len(p)) > e.left {
 		p = p[:e.left]
 	}
 	n, err := e.r.Read(p)
 	e.left -= int64(n)
-	switch {
-	case err == io.EOF && e.left > 0:
-		e.err = e.mismatch(fmt.Sprint(e.size - e.left))
-		return n, e.err
-	case err == io.EOF:
-		return n, nil // the next Read says so, after looking for more
-	case err != nil:
-		e.err = err
+	if e.left == 0 && (err == nil || err == io.EOF) {
+		err = e.end()
+	} else if err == io.EOF {
+		err = e.mismatch(fmt.Sprint(e.size - e.left))
 	}
-	return n, err
+	if err != nil {
+		e.err = err
+		return 0, err
+	}
+	return n, nil
+}
+
+// end makes sure that nothing follows.
+func (e *exact) end() error {
+	var one [1]byte
+	switch n, err := io.ReadFull(e.r, one[:]); {
+	case n > 0:
+		return e.mismatch("more")
+	case err != io.EOF:
+		return err
+	}
+	return nil
 }
 
 func (e *exact) mismatch(n string) error {

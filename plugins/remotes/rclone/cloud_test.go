@@ -18,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	quiet()
+	detach()
 	os.Exit(m.Run())
 }
 

@@ -9,10 +9,10 @@
 package main
 
 import (
-	"io"
 	"log/slog"
 
 	"github.com/rclone/rclone/fs"
+	"github.com/rclone/rclone/fs/config"
 
 	_ "github.com/rclone/rclone/backend/all"
 
@@ -21,12 +21,14 @@ import (
 )
 
 func main() {
-	quiet()
+	detach()
 	plugins.Serve(&cloud{})
 }
 
-// quiet drops what rclone logs: it may hold addresses and headers with secrets. Errors
-// are returned, and are cleaned on their way.
-func quiet() {
-	fs.SetLogger(slog.NewTextHandler(io.Discard, nil))
+// detach keeps rclone from its owner's configuration file, and drops what it logs,
+// which may hold addresses and headers with secrets. Errors are returned, and are
+// cleaned on their way.
+func detach() {
+	_ = config.SetConfigPath("") // an empty path is no error
+	fs.SetLogger(slog.DiscardHandler)
 }
