@@ -134,18 +134,18 @@ func assignment(s *stream) error {
 // tweets reads a list of tweets.
 func (p *parser) tweets(s *stream) error {
 	return p.elements(s, func(element []byte, line int) error {
-		var wrapped struct {
-			Tweet json.RawMessage `json:"tweet"`
+		var e struct {
+			tweet        // in old archives
+			Inner *tweet `json:"tweet"` // in new ones
 		}
-		if json.Unmarshal(element, &wrapped) == nil && len(wrapped.Tweet) > 0 {
-			element = wrapped.Tweet
-		}
-		var t tweet
-		if err := json.Unmarshal(element, &t); err != nil {
+		if err := json.Unmarshal(element, &e); err != nil {
 			p.fail(line, "the tweet is broken: "+err.Error())
 			return nil
 		}
-		return p.tweet(&t, line)
+		if e.Inner != nil {
+			return p.tweet(e.Inner, line)
+		}
+		return p.tweet(&e.tweet, line)
 	})
 }
 
