@@ -100,6 +100,7 @@ func (c *crasher) snap(where string) {
 func (c *crasher) options(fs vfs.FS) Options {
 	o := options(fs, "device")
 	o.MemTable = 64 << 10 // flushes and compactions happen all the time
+	o.bulk = 4 << 10      // and about half of the batches are tables
 	return o
 }
 

@@ -104,7 +104,7 @@ func TestJoinIsAJoin(t *testing.T) {
 		}
 		var want, wantHash string
 		for variant := range 4 {
-			s := testStore(t, "me")
+			s := testStore(t, "me", func(o *Options) { o.bulk = 300 << r.IntN(6) })
 			order := append([]string(nil), lines...)
 			if variant > 0 {
 				for range r.IntN(20) {

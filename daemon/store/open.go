@@ -26,6 +26,7 @@ import (
 const (
 	defaultCache    = 16 << 20
 	defaultMemTable = 16 << 20
+	bloomBits       = 10 // of a Bloom filter, for each key
 )
 
 // Open opens the store in a folder, and makes one where there is none. The error is
@@ -55,6 +56,9 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := checkKey(base, dir, o.Key); err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", dir, err)
 	}
+	if o.bulk == 0 {
+		o.bulk = bulkSize
+	}
 	if o.ballast == 0 {
 		o.ballast, o.reserve, o.exit = ballastSize, defaultReserve, func() { os.Exit(1) }
 	}
@@ -65,7 +69,7 @@ func Open(dir string, o Options) (*Store, error) {
 	s := &Store{
 		fs: encfs.New(disk.fs, o.Key), dir: dir, disk: disk, blobKey: o.BlobKey, now: now, log: log, validate: o.Validate,
 		changed: make(chan struct{}, 1), closing: make(chan struct{}),
-		absence: newAbsence(),
+		absence: newAbsence(), bulk: o.bulk,
 	}
 	if s.db, err = openPebble(base.PathJoin(dir, "db"), s.options(o)); err != nil {
 		if errors.Is(err, encfs.ErrKey) {
@@ -108,7 +112,7 @@ func (s *Store) options(o Options) *pebble.Options {
 	}
 	po.MemTableStopWritesThreshold = 4
 	for i := range po.Levels {
-		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		po.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
 	}
 	po.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) { s.log.Error("store: background work", "error", err) },
@@ -144,7 +148,7 @@ func (s *Store) load(device string) error {
 	}
 	s.marks.Store(&m)
 	s.device = s.names.number(device)
-	if err := s.dropLeftovers(); err != nil {
+	if err := errors.Join(s.dropLeftovers(), s.dropBulk()); err != nil {
 		return err
 	}
 	s.mu.Lock()

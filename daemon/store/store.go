@@ -68,6 +68,7 @@ type Options struct {
 
 	// Set by tests.
 	ballast, reserve int64
+	bulk             int    // bytes of a batch that is written as tables
 	exit             func() // ends the process
 }
 
@@ -114,6 +115,7 @@ type Store struct {
 	validate func(locker.Record) error
 	names    *names
 	changed  chan struct{}
+	bulk     int
 
 	// One writer at a time holds mu, which guards what follows.
 	mu      sync.Mutex
@@ -121,6 +123,7 @@ type Store struct {
 	jobs    map[uint32]uint64 // imports whose records have to move: their old marks
 	imports map[uint32]importNote
 	absence absence
+	failed  error // after it nothing is written any more
 
 	// Readers take viewing for reading while they take marks and a snapshot that
 	// belong together; a writer that changes marks, for writing.
@@ -166,7 +169,11 @@ func (s *Store) write(ctx context.Context) (done func(), err error) {
 		s.mu.Unlock()
 		release()
 	}
-	if _, err := s.settle(); err != nil {
+	err = s.failed
+	if err == nil {
+		_, err = s.settle()
+	}
+	if err != nil {
 		done()
 		return nil, err
 	}

@@ -221,12 +221,9 @@ func (t *txn) apply(saved int) error {
 		s.viewing.Lock()
 		defer s.viewing.Unlock()
 	}
-	durability := pebble.Sync
-	if t.lazy {
-		durability = pebble.NoSync
-	}
-	if err := t.batch.Commit(durability); err != nil {
-		return fmt.Errorf("write to the store: %w", err)
+	if err := t.write(); err != nil {
+		s.failed = fmt.Errorf("a write failed and may be on disk or not; open the store again: %w", err)
+		return s.failed
 	}
 	s.names.saved = saved
 	s.meta = t.meta
@@ -246,6 +243,17 @@ func (t *txn) apply(saved int) error {
 		}
 	}
 	return nil
+}
+
+// write makes the batch durable, if not lazy.
+func (t *txn) write() error {
+	switch {
+	case t.batch.Len() >= t.s.bulk:
+		return t.s.commitBulk(t.batch)
+	case t.lazy:
+		return t.batch.Commit(pebble.NoSync)
+	}
+	return t.batch.Commit(pebble.Sync)
 }
 
 // mark finds the imports whose marks change with this txn, and leaves jobs to move
