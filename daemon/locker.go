@@ -99,7 +99,9 @@ func assemble(ctx context.Context, home Home, options Options, device deviceFile
 			err = errors.Join(err, l.Close())
 		}
 	}()
-	l.store, err = store.Open(home.store(), store.Options{Key: storeKey, Device: keys.Device(), BlobKey: keys.BlobKey(), Logger: l.log, Validate: validate})
+	l.store, err = store.Open(home.store(), store.Options{
+		Key: storeKey, Device: keys.Device(), BlobKey: keys.BlobKey(), Logger: l.log, Validate: validate, Cache: storeCache, MemTable: storeMemTable,
+	})
 	if err != nil {
 		return l, err
 	}
@@ -117,6 +119,12 @@ func assemble(ctx context.Context, home Home, options Options, device deviceFile
 	})
 	return l, err
 }
+
+// What the store may hold in memory: a daemon that does nothing should not be felt.
+const (
+	storeCache    = 8 << 20
+	storeMemTable = 4 << 20
+)
 
 // validate judges a record of a well-known collection by its schema.
 func validate(r locker.Record) error { return manifests.Validate(r.Collection, r.Fields) }

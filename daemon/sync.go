@@ -28,8 +28,8 @@ func (l *Locker) sync(ctx context.Context, o replica.SyncOptions) (replica.Summa
 }
 
 // bigTransfer is how many bytes a sync moves before the memory that it used is
-// given back at once.
-const bigTransfer = 4 << 20
+// given back at once: sealing takes some hundred times as much.
+const bigTransfer = 64 << 10
 
 // syncNow is the call sync.
 func (l *Locker) syncNow(ctx context.Context, p SyncParams, a *answer) (any, error) {
