@@ -238,6 +238,7 @@ func (c *child) command(plan *plan, pipes *pipes) (*exec.Cmd, error) {
 		// without root's capabilities.
 		if id := someUID(); mapped(id) {
 			attr.Credential = &syscall.Credential{Uid: uint32(id), Gid: uint32(id)}
+			attr.AmbientCaps = []uintptr{unix.CAP_SETPCAP} // to drop the others for good
 			if err := os.Chown(c.dir, id, id); err != nil {
 				return nil, err
 			}

@@ -129,6 +129,8 @@ func again(t *testing.T, tests string, attr *syscall.SysProcAttr, env ...string)
 // TestNoNamespaces makes a machine on which nobody gets a namespace, as some
 // distributions are, and starts a plugin there.
 func TestNoNamespaces(t *testing.T) {
+	needs(t, allLayers)
+	needs(t, fallbackLayers)
 	out, err := again(t, "TestOnMachineWithoutNamespaces", &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},

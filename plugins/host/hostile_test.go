@@ -246,6 +246,10 @@ func TestHostile(t *testing.T) {
 	results := make([]map[string]string, len(columns))
 	slots := make(chan struct{}, 2)
 	for i := range columns {
+		if why := lacks(columns[i].on); why != "" {
+			t.Logf("without the column %q: %s", columns[i].name, why)
+			continue
+		}
 		text, program := targets(t)
 		group.Go(func() {
 			slots <- struct{}{}
@@ -364,6 +368,9 @@ func (endless) Put(context.Context, ...locker.Record) error { return nil }
 func judge(t *testing.T, results []map[string]string) {
 	for _, r := range rows {
 		for i, column := range columns {
+			if results[i] == nil {
+				continue // not on this machine
+			}
 			result, ran := results[i][r.name]
 			worked := result == "worked"
 			switch column.name {

@@ -196,7 +196,8 @@ func (p *Process) need(kind string) error {
 
 // App runs the app that the process serves, with env as all that it has, and
 // returns what the app's Run returns. When ctx ends nothing more goes to the app,
-// and its process is killed.
+// and its process is killed; App then returns the cause, as soon as the calls of env
+// that were going on have noticed.
 func (p *Process) App(ctx context.Context, env plugins.AppEnv) error {
 	if err := p.need("app"); err != nil {
 		return err
