@@ -34,7 +34,7 @@ func (p *pass) cut(ctx context.Context, after []byte, pieces chan<- piece) error
 			return err
 		}
 		c := piece{len(lines), next, urgent, make(chan []byte, 1)}
-		go func() { c.frame <- p.codec.compressPiece(i, lines) }()
+		go func() { c.frame <- p.codec.compressPiece(i, p.buffer(), lines) }()
 		select {
 		case pieces <- c:
 		case <-ctx.Done():
@@ -57,7 +57,7 @@ func (p *pass) sealEntries(ctx context.Context) error {
 	pieces, cutting := make(chan piece, 3), make(chan error, 1)
 	go func() { cutting <- p.cut(ctx, self.Cut, pieces) }()
 
-	e := entry{cut: self.Cut, fresh: fresh, frames: p.codec.compressPiece(0, blobLines), size: len(blobLines), urgent: len(fresh) > 0}
+	e := entry{cut: self.Cut, fresh: fresh, frames: p.codec.compressPiece(0, nil, blobLines), size: len(blobLines), urgent: len(fresh) > 0}
 	sealed := false
 	for c := range pieces {
 		frame := <-c.frame
@@ -65,12 +65,10 @@ func (p *pass) sealEntries(ctx context.Context) error {
 			if err := p.sealEntry(ctx, e); err != nil {
 				return err
 			}
-			sealed, e = true, entry{}
-		}
-		if e.frames == nil {
-			e.frames = make([]byte, 0, max(len(frame), min(entryFrames, 4*len(frame)+len(frame)/2)))
+			sealed, e = true, entry{frames: e.frames[:0]}
 		}
 		e.frames, e.size, e.cut, e.urgent = append(e.frames, frame...), e.size+c.size, c.next, e.urgent || c.urgent
+		p.release(frame)
 	}
 	if err := <-cutting; err != nil {
 		return fmt.Errorf("reading what is new here: %w", err)
