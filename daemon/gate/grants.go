@@ -24,9 +24,15 @@ type event struct {
 
 // A grantBook is what the grant log says.
 type grantBook struct {
-	grants   []manifests.Grant
-	revoked  map[string]string // by id of the grant: why
-	verified map[string]bool   // links whose signature was checked
+	grants  []manifests.Grant
+	revoked map[string]string // by id of the grant: why
+	checked *checked
+}
+
+// What was checked once, by the hashes of links: signatures are slow.
+type checked struct {
+	links  map[string]bool            // and their signatures
+	grants map[string]manifests.Grant // that a link holds
 }
 
 func (b *grantBook) find(id string) (manifests.Grant, bool) {
@@ -56,15 +62,15 @@ func (g *Gate) reload(ctx context.Context) (*grantBook, error) {
 	before := g.state
 	g.mu.Unlock()
 	if before == nil {
-		before = &grantBook{verified: map[string]bool{}}
+		before = &grantBook{checked: &checked{map[string]bool{}, map[string]manifests.Grant{}}}
 	}
-	book := &grantBook{revoked: map[string]string{}, verified: before.verified}
+	book := &grantBook{revoked: map[string]string{}, checked: before.checked}
 	chains := map[string][]link{}
 	for r, err := range g.Store.View(system).Query(ctx, locker.Query{Collection: grantsCollection}) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the grants: %w", err)
 		}
-		l := g.checkLink(r, book.verified)
+		l := g.checkLink(r, book.checked.links)
 		if l.bad != "" {
 			l.Device, l.Number = splitLinkID(r.ID)
 		}
@@ -111,11 +117,16 @@ func (g *Gate) take(book *grantBook, device string, chain []link) {
 			book.revoked[e.Revoke] = byOwner
 			continue
 		}
-		grant, err := manifests.OpenGrant([]byte(e.Grant), e.Signature, g.Verify)
+		grant, known := book.checked.grants[l.hash]
+		var err error
+		if !known {
+			grant, err = manifests.OpenGrant([]byte(e.Grant), e.Signature, g.Verify)
+		}
 		if err != nil || grant.Signer != device {
 			g.Logger.Warn("a grant cannot be believed", "device", device, "link", l.Number, "error", err)
 			continue
 		}
+		book.checked.grants[l.hash] = grant
 		if _, twice := book.find(grant.ID); twice {
 			book.revoked[grant.ID] = "two grants have its id"
 			continue
