@@ -21,22 +21,23 @@ type absence struct {
 
 const (
 	absenceMost  = 4 << 20 // records of a collection
+	filterSteps  = 6       // bits set for each key, of 16
 	absenceAsked = 4096    // answers of "not there" after which a filter is made
 )
 
 type collectionFilter struct {
-	layers   []filterLayer // each twice the size of the one before
+	layers   []filterLayer // each four times the size of the one before
 	complete bool          // every record was added
 	misses   int
 }
 
-// filterLayer is a Bloom filter with four bits a key.
+// filterLayer is a Bloom filter.
 type filterLayer struct {
 	bits []uint64
 	room int // keys that it still takes
 }
 
-const firstLayer = 1 << 13 // keys
+const firstLayer = 1 << 14 // keys
 
 func newAbsence() absence {
 	return absence{seed: maphash.MakeSeed(), collections: map[uint32]*collectionFilter{}}
@@ -91,7 +92,7 @@ func (a *absence) add(collection uint32, key []byte) {
 func (f *collectionFilter) add(h uint64) error {
 	n := len(f.layers)
 	if n == 0 || f.layers[n-1].room == 0 {
-		keys := firstLayer << n
+		keys := firstLayer << (2 * n)
 		if keys > absenceMost {
 			f.layers, f.misses = nil, -1
 			return errStop
@@ -101,7 +102,7 @@ func (f *collectionFilter) add(h uint64) error {
 	}
 	l := &f.layers[n-1]
 	l.room--
-	for step := range uint64(4) {
+	for step := range uint64(filterSteps) {
 		i := l.bit(h, step)
 		l.bits[i/64] |= 1 << (i % 64)
 	}
@@ -118,7 +119,7 @@ func (f *collectionFilter) has(h uint64) bool {
 }
 
 func (l *filterLayer) has(h uint64) bool {
-	for step := range uint64(4) {
+	for step := range uint64(filterSteps) {
 		if i := l.bit(h, step); l.bits[i/64]&(1<<(i%64)) == 0 {
 			return false
 		}

@@ -78,13 +78,30 @@ func batchOps(b *pebble.Batch) ([]batchOp, error) {
 		}
 		ops = append(ops, batchOp{key, val, kind, len(ops)})
 	}
-	slices.SortFunc(ops, func(x, y batchOp) int {
+	return sortOps(ops), nil
+}
+
+// sortOps sorts by key and keeps of each key the last operation. Each space is sorted
+// on its own: most come sorted.
+func sortOps(ops []batchOp) []batchOp {
+	var spaces [256][]batchOp
+	for _, op := range ops {
+		spaces[op.key[0]] = append(spaces[op.key[0]], op)
+	}
+	order := func(x, y batchOp) int {
 		if c := bytes.Compare(x.key, y.key); c != 0 {
 			return c
 		}
 		return y.at - x.at
-	})
-	return slices.CompactFunc(ops, func(x, y batchOp) bool { return bytes.Equal(x.key, y.key) }), nil
+	}
+	ops = ops[:0]
+	for _, space := range spaces {
+		if !slices.IsSortedFunc(space, order) {
+			slices.SortFunc(space, order)
+		}
+		ops = append(ops, space...)
+	}
+	return slices.CompactFunc(ops, func(x, y batchOp) bool { return bytes.Equal(x.key, y.key) })
 }
 
 // writeTable writes a table and syncs it.

@@ -15,11 +15,11 @@ import (
 type line struct {
 	collection, id  []byte
 	imp, device     []byte
-	source          []byte
+	time, source    []byte
 	class           Class
 	clock           uint64
 	deleted         bool
-	parts           []part // its values, in the order given
+	parts           []part // its values: fields in the order given, time, source
 	hasRef, hasBlob bool
 }
 
@@ -71,6 +71,13 @@ func (lr *lineReader) parse(b []byte, l *line) error {
 	if s.space(); s.pos != len(b) {
 		return errSyntax
 	}
+	// After the fields, as they are sorted.
+	if len(l.time) > 0 {
+		l.parts = append(l.parts, part{timeName, l.time})
+	}
+	if len(l.source) > 0 {
+		l.parts = append(l.parts, part{sourceName, l.source})
+	}
 	if start+len(l.parts) <= cap(lr.room) {
 		lr.room = lr.room[:start+len(l.parts)]
 	}
@@ -107,9 +114,7 @@ func (l *line) member(name, val []byte) (err error) {
 			err = l.setTime(raw)
 		}
 	case "source":
-		if l.source, err = text(val); err == nil && len(l.source) > 0 {
-			l.parts = append(l.parts, part{sourceName, l.source})
-		}
+		l.source, err = text(val)
 	case "import":
 		l.imp, err = text(val)
 	case "device":
@@ -128,7 +133,7 @@ func (l *line) setTime(raw []byte) error {
 	if y := t.UTC().Year(); err != nil || y < 1 || y > 9998 {
 		return fmt.Errorf("%w: time %.40q", errLine, raw)
 	}
-	l.parts = append(l.parts, part{timeName, timeData(t)})
+	l.time = timeData(t)
 	return nil
 }
 
