@@ -124,7 +124,7 @@ var processAttempts = map[string]attempt{
 		return unix.Setuid(0)
 	},
 	"flood with processes": func(context.Context, *Targets, plugins.AppEnv) error {
-		for i := range 300 {
+		for i := range 800 {
 			if err := child(); err != nil {
 				return fmt.Errorf("after %d: %w", i, err)
 			}

@@ -80,7 +80,7 @@ var resourceAttempts = map[string]attempt{
 	"threads": func(context.Context, *Targets, plugins.AppEnv) error {
 		var running, finished sync.WaitGroup
 		end := make(chan struct{})
-		for range 300 {
+		for range 800 {
 			running.Add(1)
 			finished.Add(1)
 			go func() {
