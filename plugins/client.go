@@ -3,9 +3,7 @@ package plugins
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"iter"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -13,91 +11,6 @@ import (
 	"github.com/locker-project/locker/plugins/internal/wire"
 	"github.com/locker-project/locker/plugins/locker"
 )
-
-// A view is the host's View, seen from the plugin.
-type view struct {
-	host    wire.HostClient
-	session uint64
-}
-
-func (v *view) Get(ctx context.Context, collection, id string) (locker.Record, error) {
-	rows, err := v.host.Get(ctx, &wire.GetRequest{Session: v.session, Collection: collection, Id: id})
-	if err != nil {
-		return locker.Record{}, wire.Error(err)
-	}
-	return wire.ReadRows(rows.GetRows()).Next()
-}
-
-func (v *view) Query(ctx context.Context, q locker.Query) iter.Seq2[locker.Record, error] {
-	return answer(ctx, func(ctx context.Context) (grpc.ServerStreamingClient[wire.Rows], error) {
-		return v.host.Query(ctx, &wire.QueryRequest{
-			Session: v.session, Collection: q.Collection, Fields: q.Fields, AllFields: q.Fields == nil,
-			Since: wire.FromTime(q.Since), Until: wire.FromTime(q.Until), Where: q.Where,
-			Descending: q.Descending, Limit: int64(q.Limit),
-		})
-	})
-}
-
-func (v *view) Changes(ctx context.Context, collection string, after locker.Rev) iter.Seq2[locker.Record, error] {
-	return answer(ctx, func(ctx context.Context) (grpc.ServerStreamingClient[wire.Rows], error) {
-		return v.host.Changes(ctx, &wire.ChangesRequest{Session: v.session, Collection: collection, After: uint64(after)})
-	})
-}
-
-// answer yields the records of a stream.
-func answer(ctx context.Context, ask func(context.Context) (grpc.ServerStreamingClient[wire.Rows], error)) iter.Seq2[locker.Record, error] {
-	return func(yield func(locker.Record, error) bool) {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		stream, err := ask(ctx)
-		if err != nil {
-			yield(locker.Record{}, wire.Error(err))
-			return
-		}
-		for {
-			message, err := stream.Recv()
-			if err == io.EOF {
-				return
-			}
-			if err != nil {
-				yield(locker.Record{}, wire.Error(err))
-				return
-			}
-			for rows := wire.ReadRows(message.GetRows()); rows.More(); {
-				r, err := rows.Next()
-				if !yield(r, err) || err != nil {
-					return
-				}
-			}
-		}
-	}
-}
-
-func (v *view) Put(ctx context.Context, records ...locker.Record) error {
-	var rows wire.RowWriter
-	for i := range records {
-		rows.Add(&records[i])
-	}
-	if rows.Len() > wire.MaxPut {
-		return fmt.Errorf("%w: one write has %d bytes of records, and at most %d are taken", locker.ErrInvalid, rows.Len(), wire.MaxPut)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := v.host.Put(ctx)
-	if err != nil {
-		return wire.Error(err)
-	}
-	rest := rows.Take()
-	for first := true; first || len(rest) > 0; first = false {
-		part := rest[:min(len(rest), wire.Part)]
-		rest = rest[len(part):]
-		if err := stream.Send(&wire.PutPart{Session: v.session, Rows: part}); err != nil {
-			break // the answer says why
-		}
-	}
-	_, err = stream.CloseAndRecv()
-	return wire.Error(err)
-}
 
 // An output shows text through the host.
 type output struct {

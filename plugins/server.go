@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 
 	"github.com/locker-project/locker/plugins/internal/wire"
 )
@@ -25,17 +26,29 @@ type server struct {
 }
 
 // Attach connects to what the host serves, over the connection that is there.
-func (s *server) Attach(_ context.Context, r *wire.AttachRequest) (*wire.AttachReply, error) {
+func (s *server) Attach(ctx context.Context, r *wire.AttachRequest) (*wire.AttachReply, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.host != nil {
 		return nil, wire.Status(errors.New("attached already"))
+	}
+	if s.remote != nil { // it asks its host for nothing
+		return &wire.AttachReply{Kind: s.kind()}, nil
 	}
 	conn, err := s.broker.DialWithOptions(r.GetStream(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxToPlugin)),
 		grpc.WithIdleTimeout(0))
 	if err != nil {
 		return nil, wire.Status(err)
+	}
+	// A connection that comes about later could be under way when the host ends this
+	// process.
+	conn.Connect()
+	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+		if !conn.WaitForStateChange(ctx, state) {
+			conn.Close()
+			return nil, wire.Status(ctx.Err())
+		}
 	}
 	s.host = wire.NewHostClient(conn)
 	return &wire.AttachReply{Kind: s.kind()}, nil
@@ -71,7 +84,7 @@ func (s *server) RunApp(ctx context.Context, r *wire.RunRequest) (*wire.Nothing,
 		return nil, wire.Status(err)
 	}
 	env := AppEnv{
-		View: &view{host: host, session: r.GetSession()},
+		View: &wire.View{Host: host, Session: r.GetSession()},
 		Out:  &output{ctx: ctx, host: host, session: r.GetSession()},
 		Args: r.GetArgs(),
 	}
