@@ -221,3 +221,34 @@ func TestTerm(t *testing.T) {
 		t.Errorf("%d records, want 40000", s.Records)
 	}
 }
+
+// TestInterrupt: who interrupts a command ends what it asked of the daemon, and the
+// daemon goes on.
+func TestInterrupt(t *testing.T) {
+	d := newDevice(t, "home")
+	d.run("init", "--phrase-out", filepath.Join(t.TempDir(), "phrase"))
+	file := statement(t, 40000)
+	d.daemon()
+	cut := d.command("import", file)
+	if err := cut.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "in the middle of the import", time.Minute, func() bool { return d.status().Records > 0 })
+	if _, stderr, code := d.try("import", file); code != 1 || !strings.Contains(stderr, "another import is going on") {
+		t.Errorf("a second import beside it: exit code %d\n%s", code, stderr)
+	}
+	if err := cut.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cut.Wait(); err == nil {
+		t.Error("the import says that it was done")
+	}
+	eventually(t, "cut off", 5*time.Second, func() bool {
+		list := d.imports()
+		return len(list) == 1 && list[0].CutOff
+	})
+	d.run("undo", d.imports()[0].Import)
+	if n := d.well().Records; n != 0 {
+		t.Errorf("%d records are left", n)
+	}
+}
