@@ -99,10 +99,11 @@ type State interface {
 	// they hold nothing but audit and app records. No lines: there is nothing new.
 	Cut(ctx context.Context, after []byte, max int) (lines, next []byte, urgent bool, err error)
 	// Join merges change lines and stores notes in the same durable write: all of it
-	// or nothing. It returns how many records changed, and whether a clock in the
-	// lines was too far ahead to be adopted. An error with a method Malformed() bool
-	// that returns true says that the lines are not change lines: the entry is then
-	// treated as bad, and the pass goes on. Any other error ends the pass.
+	// or nothing. The lines are only lent: their memory is used again afterwards. It
+	// returns how many records changed, and whether a clock in the lines was too far
+	// ahead to be adopted. An error with a method Malformed() bool that returns true
+	// says that the lines are not change lines: the entry is then treated as bad, and
+	// the pass goes on. Any other error ends the pass.
 	Join(ctx context.Context, lines []byte, notes map[string][]byte) (changed int, ahead bool, err error)
 
 	// Note returns one note, or nil; Notes yields those whose key begins with prefix,

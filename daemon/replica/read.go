@@ -12,7 +12,7 @@ import (
 // How much is fetched ahead while entries are joined, and how many missing numbers
 // of a log are asked for in one pass.
 const (
-	readAhead   = 3
+	readAhead   = 2
 	gapsAtOnce  = 64
 	maxExpect   = 4096
 	gapInterval = 10 * 60 * 1000 // ms
