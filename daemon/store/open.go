@@ -107,9 +107,13 @@ func (s *Store) options(o Options) *pebble.Options {
 		MemTableSize:          uint64(o.MemTable),
 		FormatMajorVersion:    pebble.FormatNewest,
 		Logger:                logger{s.log, o.exit},
-		L0CompactionThreshold: 4,
+		L0CompactionThreshold: 10,
 		L0StopWritesThreshold: 40,
 	}
+	// Pebble's own scheduler wakes ten times a second to see whether it may run more
+	// compactions at once. This one looks when a compaction or a flush ends: a device
+	// that does nothing sleeps.
+	po.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
 	po.MemTableStopWritesThreshold = 4
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
