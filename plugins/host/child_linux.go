@@ -289,8 +289,11 @@ func (c *child) spawn(cmd *exec.Cmd) error {
 		c.state = cmd.ProcessState
 		select { // its last words say why
 		case <-c.heard:
-		case <-time.After(time.Second):
+		case <-time.After(300 * time.Millisecond):
 		}
+		// Nobody can be left who holds the other ends, but nothing may wait for it.
+		c.stdout.Close()
+		c.stderr.Close()
 		c.end()
 		close(c.done)
 	}()
@@ -364,14 +367,11 @@ func (c *child) kill() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dead = true
-	c.end()
 	if c.cmd == nil {
+		c.end()
 		return
 	}
 	_ = c.cmd.Process.Kill()
-	// Nobody may be left who holds the other ends, but nothing may wait for it.
-	c.stdout.Close()
-	c.stderr.Close()
 }
 
 // started reports whether there is, or was, a process.

@@ -269,6 +269,7 @@ func (f *memoryFile) Size() int64  { return int64(f.Len()) }
 type found struct {
 	records []locker.Record
 	failed  []string
+	notes   []string
 	blobs   []string
 	err     error
 }
@@ -286,6 +287,8 @@ func (f *found) Blob(_ context.Context, r io.Reader) (string, error) {
 
 func (f *found) Fail(at, why string) { f.failed = append(f.failed, at+": "+why) }
 
+func (f *found) Note(what string) { f.notes = append(f.notes, what) }
+
 func TestConnector(t *testing.T) {
 	c := start(t, "connector").Connector()
 	if n, err := c.Recognise(t.Context(), file("lines\n")); n != 90 || err != nil {
@@ -295,14 +298,14 @@ func TestConnector(t *testing.T) {
 		t.Errorf("recognised nothing at %d, %v", n, err)
 	}
 	out := &found{}
-	if err := c.Parse(t.Context(), file("lines\n1 one\n!bad\x1b\n2 two\n@xyz\n"), out); err != nil {
+	if err := c.Parse(t.Context(), file("lines\n1 one\n%half\x1b\n!bad\x1b\n2 two\n@xyz\n%more\n"), out); err != nil {
 		t.Fatal(err)
 	}
 	var ids []string
 	for _, r := range out.records {
 		ids = append(ids, r.ID)
 	}
-	if got := fmt.Sprint(ids, out.failed, len(out.blobs[0])); got != "[1 2 blob] [line 3: bad�] 300000" {
+	if got := fmt.Sprint(ids, out.failed, out.notes, len(out.blobs[0])); got != "[1 2 blob] [line 4: bad�] [half� more] 300000" {
 		t.Errorf("found %s", got)
 	}
 	if got := string(out.records[2].Fields); got != `{"file":"dir/export.txt","text":"b1"}` {

@@ -376,6 +376,11 @@ func (s *session) fill(ctx context.Context, part *wire.SinkPart, recv func() (*w
 			s.sink.Fail(wire.Plain(f.GetAt()), wire.Plain(f.GetWhy()))
 			s.sinkMu.Unlock()
 		}
+		if note := part.GetNote(); note != "" {
+			s.sinkMu.Lock()
+			s.sink.Note(wire.Plain(note))
+			s.sinkMu.Unlock()
+		}
 		var err error
 		part, err = receive(ctx, recv)
 		if err == io.EOF {

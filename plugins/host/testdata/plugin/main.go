@@ -103,7 +103,7 @@ func (app) Run(ctx context.Context, env plugins.AppEnv) error {
 	return errors.New("no such thing")
 }
 
-// A connector reads lines "id text"; "!" fails a record, "#" the file, "@" stores a blob.
+// A connector reads lines "id text"; "!" fails a record, "#" the file, "@" stores a blob, "%" is a note.
 type connector struct{}
 
 func (connector) Recognise(ctx context.Context, f plugins.File) (int, error) {
@@ -127,6 +127,9 @@ func (connector) Parse(ctx context.Context, f plugins.File, out plugins.Sink) er
 		switch line[0] {
 		case '!':
 			out.Fail(at, line[1:])
+			continue
+		case '%':
+			out.Note(line[1:])
 			continue
 		case '#':
 			return &plugins.FileError{At: at, Why: line[1:]}
