@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -36,7 +37,7 @@ var errBomb = errors.New("it decompresses to more than an honest writer makes")
 // better; of the pieces of a big import two of five are, which comes to the
 // bytes of zstd -1.
 type codec struct {
-	fast, better *zstd.Encoder
+	fast, better atomic.Pointer[zstd.Encoder]
 	dec          *zstd.Decoder
 }
 
@@ -44,32 +45,44 @@ type codec struct {
 const smallPiece = 1 << 20
 
 func newCodec() (*codec, error) {
-	cores := runtime.GOMAXPROCS(0)
+	c := &codec{}
+	if err := c.rest(); err != nil {
+		return nil, err
+	}
+	var err error
+	c.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithDecoderMaxWindow(zstdWindow), zstd.WithDecodeAllCapLimit(true))
+	return c, err
+}
+
+// rest gives up the tables of the encoders, some ten megabytes; they are made again
+// when something is compressed.
+func (c *codec) rest() error {
 	encoder := func(level zstd.EncoderLevel) (*zstd.Encoder, error) {
-		return zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(cores), zstd.WithWindowSize(encoderWindow), zstd.WithLowerEncoderMem(true))
+		return zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)), zstd.WithWindowSize(encoderWindow), zstd.WithLowerEncoderMem(true))
 	}
 	fast, err := encoder(zstd.SpeedFastest)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	better, err := encoder(zstd.SpeedBetterCompression)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(cores), zstd.WithDecoderMaxWindow(zstdWindow), zstd.WithDecodeAllCapLimit(true))
-	return &codec{fast, better, dec}, err
+	c.fast.Store(fast)
+	c.better.Store(better)
+	return nil
 }
 
 // compress appends data to dst as one zstd frame, stored where that is no longer
 // or where a reader would take the compressed one for a bomb.
-func (c *codec) compress(dst, data []byte) []byte { return c.with(c.fast, dst, data) }
+func (c *codec) compress(dst, data []byte) []byte { return c.with(c.fast.Load(), dst, data) }
 
 // compressPiece is compress for the i-th piece of lines.
 func (c *codec) compressPiece(i int, dst, data []byte) []byte {
 	if 2*i%5 < 2 || len(data) <= smallPiece {
-		return c.with(c.better, dst, data)
+		return c.with(c.better.Load(), dst, data)
 	}
-	return c.with(c.fast, dst, data)
+	return c.with(c.fast.Load(), dst, data)
 }
 
 func (c *codec) with(enc *zstd.Encoder, dst, data []byte) []byte {

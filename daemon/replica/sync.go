@@ -42,6 +42,10 @@ type pass struct {
 // begin starts a pass. It returns the pass and what ends it.
 func (r *Replica) begin(ctx context.Context, o SyncOptions) (*pass, func(), error) {
 	r.pass.Lock()
+	if err := ctx.Err(); err != nil { // it ended while another pass went on
+		r.pass.Unlock()
+		return nil, nil, err
+	}
 	p := &pass{Replica: r, o: o, readings: map[string]*reading{}, dirty: map[string]bool{}}
 	r.mu.Lock()
 	for _, named := range r.remotes {
@@ -58,7 +62,12 @@ func (r *Replica) begin(ctx context.Context, o SyncOptions) (*pass, func(), erro
 	}
 	self.Last = now
 	r.remember(self)
-	return p, r.pass.Unlock, ctx.Err()
+	return p, func() {
+		if err := r.codec.rest(); err != nil {
+			r.log.Warn("memory is not given up", "err", err)
+		}
+		r.pass.Unlock()
+	}, nil
 }
 
 // remember changes the note of this device in memory: what is not worth a write of
