@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -195,6 +196,8 @@ type sink struct {
 	most   int64 // bytes that the file may bring
 	failed []Failure
 	more   int
+	notes  []string
+	hushed int   // notes beyond those kept
 	err    error // why the file as a whole is refused
 	calls  int64
 }
@@ -208,6 +211,9 @@ const (
 
 // maxFailures is how many failures of one file are listed; the rest is counted.
 const maxFailures = 20
+
+// maxNotes is how many notes about one file are kept; the rest is counted.
+const maxNotes = 8
 
 func newSink(imp *importer, r *reader) *sink {
 	return &sink{imp: imp, reader: r, spool: newSpool(imp.l.home.spool()), most: sinkBase}
@@ -264,12 +270,27 @@ func (s *sink) fail(at, why string) {
 	s.failed = append(s.failed, Failure{At: clip(at), Why: clip(why)})
 }
 
+// Note keeps something that the owner should know about the file as a whole.
+func (s *sink) Note(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+	what = strings.TrimSpace(clip(what))
+	switch {
+	case what == "":
+	case len(s.notes) == maxNotes:
+		s.hushed++
+	default:
+		s.notes = append(s.notes, what)
+	}
+}
+
 // failWhole notes that nothing of the file could be taken in.
 func (s *sink) failWhole(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var at *plugins.FileError
-	s.failed, s.more = nil, 0
+	s.failed, s.more, s.notes, s.hushed = nil, 0, nil, 0
 	if errors.As(err, &at) {
 		s.fail(at.At, at.Why+"; nothing of the file was taken in")
 		return
@@ -277,10 +298,15 @@ func (s *sink) failWhole(err error) {
 	s.fail("the whole file", err.Error()+"; nothing of the file was taken in")
 }
 
-// report puts the failures into the report on the file.
+// report puts the failures and notes into the report on the file.
 func (s *sink) report(f *FileReport) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	notes := s.notes
+	if s.hushed > 0 {
+		notes = append(slices.Clip(notes), fmt.Sprintf("and %d more notes", s.hushed))
+	}
+	f.Note = strings.Join(notes, "; ")
 	f.Failed = append(f.Failed, s.failed...)
 	f.More = s.more
 }

@@ -24,7 +24,8 @@ type FileReport struct {
 	Failed    []Failure `json:"failed"`
 	// More counts the failures beyond those listed.
 	More int `json:"failed_more,omitempty"`
-	// Note says why a file brought nothing, where that is no failure.
+	// Note is what is to be known about the file as a whole and is no failure: why
+	// it brought nothing, what of it was left unread, what was assumed.
 	Note string `json:"note,omitempty"`
 }
 

@@ -145,6 +145,12 @@ func (s *sink) Fail(at, why string) {
 	s.send(&wire.SinkPart{Failure: &wire.SinkPart_Failure{At: wire.Cut(at), Why: wire.Cut(why)}})
 }
 
+func (s *sink) Note(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.send(&wire.SinkPart{Note: wire.Cut(what)})
+}
+
 // flush sends the rows that are waiting. A record larger than a message is cut.
 func (s *sink) flush() {
 	if s.rows.Len() == 0 {

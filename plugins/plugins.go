@@ -84,6 +84,9 @@ type Sink interface {
 	// Fail reports one record that could not be read: where ("line 12",
 	// "STMTTRN 3") and why.
 	Fail(at, why string)
+	// Note tells the owner something about the file as a whole that is no failure:
+	// what of it was left unread, what was assumed. The host shows the first few.
+	Note(what string)
 }
 
 // A FileError says where in a file its content is broken.

@@ -1356,6 +1356,7 @@ type SinkPart struct {
 	Rows          []byte                 `protobuf:"bytes,2,opt,name=rows,proto3" json:"rows,omitempty"`        // whole records, unless more
 	Failure       *SinkPart_Failure      `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
 	More          bool                   `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"` // the last record goes on in the next part
+	Note          string                 `protobuf:"bytes,5,opt,name=note,proto3" json:"note,omitempty"`  // about the file as a whole
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1416,6 +1417,13 @@ func (x *SinkPart) GetMore() bool {
 		return x.More
 	}
 	return false
+}
+
+func (x *SinkPart) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
 }
 
 type BlobPart struct {
@@ -1875,12 +1883,13 @@ const file_wire_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x16\n" +
 	"\x06length\x18\x03 \x01(\x03R\x06length\"\x1f\n" +
 	"\tReadReply\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\xb7\x01\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\xcb\x01\n" +
 	"\bSinkPart\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\fR\x04rows\x12<\n" +
 	"\afailure\x18\x03 \x01(\v2\".locker.plugin.v1.SinkPart.FailureR\afailure\x12\x12\n" +
-	"\x04more\x18\x04 \x01(\bR\x04more\x1a+\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\x12\x12\n" +
+	"\x04note\x18\x05 \x01(\tR\x04note\x1a+\n" +
 	"\aFailure\x12\x0e\n" +
 	"\x02at\x18\x01 \x01(\tR\x02at\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\"8\n" +

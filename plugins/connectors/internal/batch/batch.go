@@ -65,10 +65,7 @@ func (w *Writer) Flush() error {
 	return err
 }
 
-// Note tells the owner something about the file that is no failure, where the
-// sink takes notes.
+// Note tells the owner something about the file that is no failure.
 func Note(out plugins.Sink, format string, args ...any) {
-	if n, ok := out.(interface{ Note(what string) }); ok {
-		n.Note(fmt.Sprintf(format, args...))
-	}
+	out.Note(fmt.Sprintf(format, args...))
 }

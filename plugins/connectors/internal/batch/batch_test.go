@@ -82,7 +82,6 @@ func TestErrors(t *testing.T) {
 func TestNote(t *testing.T) {
 	n := new(noting)
 	Note(n, "%d of %s", 3, "them")
-	Note(new(sink), "nobody listens")
 	if len(n.notes) != 1 || n.notes[0] != "3 of them" {
 		t.Errorf("notes %q", n.notes)
 	}
