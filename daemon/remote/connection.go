@@ -67,7 +67,7 @@ func (c *connection) option(s string) (rest string, err error) {
 		return "", errors.New("a setting has no name")
 	}
 	if !optionName.MatchString(key) {
-		return "", errors.New("the name of a setting is made of letters, digits, _ and .")
+		return "", errors.New("the name of a setting is made of letters, digits, dots and _")
 	}
 	value := "true"
 	if rest[0] == '=' {

@@ -168,8 +168,8 @@ func (c crossed) Error() string   { return c.text }
 func (c crossed) Temporary() bool { return c.temporary }
 
 var (
-	busy = crossed{"busy: come back; wait", true}
-	dead = errors.New("the pipe broke: EOF")
+	errBusy = crossed{"busy: come back; wait", true}
+	errDead = errors.New("the pipe broke: EOF")
 )
 
 func TestPluginConformance(t *testing.T) {
@@ -186,19 +186,19 @@ func TestPluginRetries(t *testing.T) {
 		starts int64
 		kind   fault.Kind // empty: it succeeds
 	}{
-		{"passes", "put", 3, busy, 4, 1, ""},
-		{"lasts", "put", 99, busy, 4, 1, fault.Busy},
+		{"passes", "put", 3, errBusy, 4, 1, ""},
+		{"lasts", "put", 99, errBusy, 4, 1, fault.Busy},
 		{"offline", "put", 99, crossed{"offline: no network; look", true}, 2, 1, fault.Offline},
 		{"for good", "put", 99, crossed{"full: no room; make some", false}, 1, 1, fault.Full},
 		{"denied", "delete", 99, crossed{"denied: no; ask", false}, 1, 1, fault.Denied},
-		{"process ends", "put", 1, dead, 2, 2, ""},
-		{"process ends always", "put", 99, dead, 4, 4, fault.Broken},
+		{"process ends", "put", 1, errDead, 2, 2, ""},
+		{"process ends always", "put", 99, errDead, 4, 4, fault.Broken},
 		{"asks for a pause", "put", 1, crossed{"busy for 1s: come back; wait", true}, 2, 1, ""},
 		{"asks for too long a pause", "put", 1, crossed{"busy for 10m0s: come back; wait", true}, 1, 1, fault.Busy},
-		{"a list", "list", 2, busy, 3, 1, ""},
-		{"opening", "get", 2, busy, 3, 1, ""},
-		{"reading", "read", 3, busy, 5, 1, ""},
-		{"reading, process ends", "read", 1, dead, 3, 2, ""},
+		{"a list", "list", 2, errBusy, 3, 1, ""},
+		{"opening", "get", 2, errBusy, 3, 1, ""},
+		{"reading", "read", 3, errBusy, 5, 1, ""},
+		{"reading, process ends", "read", 1, errDead, 3, 2, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
