@@ -14,46 +14,96 @@ import (
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/errgroup"
 )
 
-// A large batch does not go through the log: it is sorted, written as tables, one for
-// each space of keys, and these are taken into the database together. Each byte is so
-// written once where nothing lies in its way yet, as in a restore.
+// Of a large batch, records and the change log do not go through the log: they are
+// written as tables, which are taken into the database as they are. Each byte of them
+// is so written once where nothing lies in its way yet, as in a restore. The rest of
+// the batch, the index of ids above all, is small and comes in no order; it goes the
+// usual way, and names the tables: that is the moment at which all of it is there. If
+// a crash follows before the tables are taken in, Open takes them in.
 
 // bulkSize is how many bytes of a batch are worth that.
-const bulkSize = 4 << 20
+const bulkSize = 1 << 20
 
 // bulkName is how the names of tables begin that are on their way.
 const bulkName = "bulk-"
 
-// commitBulk writes a batch as tables. It is durable when commitBulk returns nil.
-func (s *Store) commitBulk(b *pebble.Batch) error {
-	ops, err := batchOps(b)
+// bulkKey holds the names of tables that have to be taken in.
+var bulkKey = []byte("mbulk")
+
+// commitBulk writes a batch partly as tables. It is durable when commitBulk returns
+// nil. Readers must not look meanwhile: the caller holds viewing.
+func (s *Store) commitBulk(b *pebble.Batch, rev uint64) error {
+	rest := s.db.NewBatchWithSize(b.Len() / 4)
+	defer rest.Close()
+	spaces, err := batchOps(b, rest)
 	if err != nil {
 		return err
 	}
-	// What was written before must not be lost when this is not.
-	if err := s.db.LogData(nil, pebble.Sync); err != nil {
-		return err
-	}
-	var files []string
-	for len(ops) > 0 && err == nil {
-		n := 1
-		for n < len(ops) && ops[n].key[0] == ops[0].key[0] {
-			n++
+	var (
+		files []string
+		group errgroup.Group
+	)
+	for _, ops := range append(ends(sortOps(spaces[1])), sortOps(spaces[0])) {
+		if len(ops) > 0 {
+			file := fmt.Sprintf("%s%d-%d.sst", bulkName, rev, len(files))
+			files = append(files, file)
+			group.Go(func() error { return s.writeTable(s.fs.PathJoin(s.dir, file), ops) })
 		}
-		file := s.fs.PathJoin(s.dir, fmt.Sprint(bulkName, len(files), ".sst"))
-		files = append(files, file)
-		err = s.writeTable(file, ops[:n])
-		ops = ops[n:]
 	}
-	if err == nil {
-		err = s.db.Ingest(context.Background(), files)
-	}
-	if err != nil {
+	if err := group.Wait(); err != nil {
 		return errors.Join(err, s.dropBulk())
 	}
-	return nil
+	if err := errors.Join(syncDir(s.fs, s.dir), rest.Set(bulkKey, []byte(strings.Join(files, "\n")), nil)); err != nil {
+		return errors.Join(err, s.dropBulk())
+	}
+	if err := rest.Commit(pebble.Sync); err != nil {
+		return err
+	}
+	return s.takeIn(files)
+}
+
+// takeIn takes tables into the database.
+func (s *Store) takeIn(files []string) error {
+	paths := make([]string, len(files))
+	for i, file := range files {
+		paths[i] = s.fs.PathJoin(s.dir, file)
+	}
+	if err := s.db.Ingest(context.Background(), paths); err != nil {
+		return err
+	}
+	return s.db.Delete(bulkKey, pebble.NoSync)
+}
+
+// finishBulk takes in what a crash kept from it. Where a table is not there any more,
+// all were taken in: they are removed after that.
+func (s *Store) finishBulk() error {
+	names, err := get(s.db, bulkKey)
+	if err != nil {
+		return err
+	}
+	if names != nil {
+		files := strings.Split(string(names), "\n")
+		all := true
+		for _, file := range files {
+			_, err := s.fs.Stat(s.fs.PathJoin(s.dir, file))
+			if all = all && err == nil; err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		if all {
+			err = s.takeIn(files)
+		}
+		if err == nil {
+			err = s.db.Delete(bulkKey, pebble.Sync)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return s.dropBulk()
 }
 
 // A batchOp is an operation of a batch; its slices lie within it.
@@ -63,43 +113,55 @@ type batchOp struct {
 	at       int // where it stands in the batch
 }
 
-// batchOps returns the operations of a batch in order of their keys, of each key the
-// last.
-func batchOps(b *pebble.Batch) ([]batchOp, error) {
-	ops := make([]batchOp, 0, b.Count())
-	r := b.Reader()
-	for {
-		kind, key, val, ok, err := r.Next()
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			break
-		}
-		ops = append(ops, batchOp{key, val, kind, len(ops)})
+// batchOps returns the operations of a batch on the change log and on records, and
+// puts all others into rest.
+func batchOps(b, rest *pebble.Batch) (spaces [2][]batchOp, err error) {
+	for i := range spaces {
+		spaces[i] = make([]batchOp, 0, b.Count()/2)
 	}
-	return sortOps(ops), nil
+	r := b.Reader()
+	for n := 0; ; n++ {
+		kind, key, val, ok, err := r.Next()
+		if err != nil || !ok {
+			return spaces, err
+		}
+		switch {
+		case key[0] == spaceChanges:
+			spaces[0] = append(spaces[0], batchOp{key, val, kind, n})
+		case key[0] == spaceRecords:
+			spaces[1] = append(spaces[1], batchOp{key, val, kind, n})
+		case kind == pebble.InternalKeyKindSet:
+			err = rest.Set(key, val, nil)
+		case kind == pebble.InternalKeyKindDelete:
+			err = rest.Delete(key, nil)
+		default:
+			err = fmt.Errorf("unexpected operation %v in a batch", kind)
+		}
+		if err != nil {
+			return spaces, err
+		}
+	}
 }
 
-// sortOps sorts by key and keeps of each key the last operation. Each space is sorted
-// on its own: most come sorted.
+// ends cuts off both ends. Batches of an import follow each other in time, but not
+// exactly: where two overlap, only their ends do, and what lies between can be taken
+// in where it will stay.
+func ends(ops []batchOp) [][]batchOp {
+	n := len(ops) / 16
+	return [][]batchOp{ops[:n], ops[n : len(ops)-n], ops[len(ops)-n:]}
+}
+
+// sortOps sorts by key, in which order most come, and keeps of each key the last
+// operation.
 func sortOps(ops []batchOp) []batchOp {
-	var spaces [256][]batchOp
-	for _, op := range ops {
-		spaces[op.key[0]] = append(spaces[op.key[0]], op)
-	}
 	order := func(x, y batchOp) int {
 		if c := bytes.Compare(x.key, y.key); c != 0 {
 			return c
 		}
 		return y.at - x.at
 	}
-	ops = ops[:0]
-	for _, space := range spaces {
-		if !slices.IsSortedFunc(space, order) {
-			slices.SortFunc(space, order)
-		}
-		ops = append(ops, space...)
+	if !slices.IsSortedFunc(ops, order) {
+		slices.SortFunc(ops, order)
 	}
 	return slices.CompactFunc(ops, func(x, y batchOp) bool { return bytes.Equal(x.key, y.key) })
 }

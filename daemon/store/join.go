@@ -20,7 +20,7 @@ func (s *Store) Join(ctx context.Context, lines []byte, notes map[string][]byte)
 		return 0, false, err
 	}
 	defer done()
-	j := &joiner{txn: s.begin()}
+	j := &joiner{txn: s.begin(len(lines))}
 	j.limit = wall(s.now().Add(aheadLimit))
 	for parsed := range parseLines(lines) {
 		if parsed.err != nil {

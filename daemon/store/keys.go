@@ -16,6 +16,7 @@ import (
 //	'f' NAME                    an import → the REV of the first change with its values
 //	'i' COLLECTION ID           a record → PLACE
 //	'm' "meta"                  counters, clock, state hash, counts (see meta)
+//	'm' "bulk"                  tables that have to be taken in (see bulk.go)
 //	'm' "job" NAME              an import whose mark changed: records still to be moved
 //	'n' NAME                    table of names → string
 //	'r' COLLECTION PLACE ID     a record → its revisions and fields (see record)

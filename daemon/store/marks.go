@@ -138,7 +138,7 @@ func (s *Store) settle() (born int, err error) {
 		if err != nil {
 			return born, err
 		}
-		t := s.begin()
+		t := s.begin(0)
 		for _, k := range keys {
 			e, err := t.load(k.collection, k.id)
 			if err != nil {

@@ -107,7 +107,7 @@ func (s *Store) options(o Options) *pebble.Options {
 		MemTableSize:          uint64(o.MemTable),
 		FormatMajorVersion:    pebble.FormatNewest,
 		Logger:                logger{s.log, o.exit},
-		L0CompactionThreshold: 10,
+		L0CompactionThreshold: 4,
 		L0StopWritesThreshold: 40,
 	}
 	// Pebble's own scheduler wakes ten times a second to see whether it may run more
@@ -129,7 +129,10 @@ func (s *Store) options(o Options) *pebble.Options {
 
 // load reads what the store keeps in memory, and finishes what a crash interrupted.
 func (s *Store) load(device string) error {
-	var err error
+	err := errors.Join(s.dropLeftovers(), s.finishBulk())
+	if err != nil {
+		return err
+	}
 	if s.names, err = loadNames(s.db); err != nil {
 		return err
 	}
@@ -152,9 +155,6 @@ func (s *Store) load(device string) error {
 	}
 	s.marks.Store(&m)
 	s.device = s.names.number(device)
-	if err := errors.Join(s.dropLeftovers(), s.dropBulk()); err != nil {
-		return err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, err := s.settle(); err != nil && !errors.Is(err, ErrDiskFull) {

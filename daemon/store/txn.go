@@ -45,9 +45,10 @@ type entry struct {
 	changed    bool
 }
 
-func (s *Store) begin() *txn {
+// begin begins a txn that will write about size bytes.
+func (s *Store) begin(size int) *txn {
 	t := &txn{
-		s: s, batch: s.db.NewBatch(), meta: s.meta.clone(), marks: *s.marks.Load(), old: *s.marks.Load(),
+		s: s, batch: s.db.NewBatchWithSize(size), meta: s.meta.clone(), marks: *s.marks.Load(), old: *s.marks.Load(),
 		entries: map[string]*entry{}, imports: map[uint32]importNote{}, jobs: map[uint32]uint64{},
 	}
 	if len(s.jobs) > 0 {
@@ -216,12 +217,12 @@ func (t *txn) commit() error {
 // apply commits the batch and makes its outcome the store's state.
 func (t *txn) apply(saved int) error {
 	s := t.s
-	marked := len(t.jobs) > 0
-	if marked {
+	marked, bulk := len(t.jobs) > 0, t.batch.Len() >= s.bulk
+	if marked || bulk {
 		s.viewing.Lock()
 		defer s.viewing.Unlock()
 	}
-	if err := t.write(); err != nil {
+	if err := t.write(bulk); err != nil {
 		s.failed = fmt.Errorf("a write failed and may be on disk or not; open the store again: %w", err)
 		return s.failed
 	}
@@ -246,10 +247,10 @@ func (t *txn) apply(saved int) error {
 }
 
 // write makes the batch durable, if not lazy.
-func (t *txn) write() error {
+func (t *txn) write(bulk bool) error {
 	switch {
-	case t.batch.Len() >= t.s.bulk:
-		return t.s.commitBulk(t.batch)
+	case bulk:
+		return t.s.commitBulk(t.batch, t.meta.rev)
 	case t.lazy:
 		return t.batch.Commit(pebble.NoSync)
 	}

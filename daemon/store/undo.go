@@ -24,7 +24,7 @@ func (s *Store) Undo(ctx context.Context, importID string) (removed, restored in
 		return 0, 0, err
 	}
 	defer done()
-	u := &undoer{editor: editor{txn: s.begin(), author: Author{Class: Source, System: true}, clock: s.tick()}}
+	u := &undoer{editor: editor{txn: s.begin(0), author: Author{Class: Source, System: true}, clock: s.tick()}}
 	u.undone = s.names.number(importID)
 	if err := u.mark(importID); err != nil {
 		return 0, 0, err

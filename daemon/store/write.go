@@ -51,7 +51,11 @@ func (s *Store) edit(ctx context.Context, a Author, records []locker.Record, kee
 		return Counts{}, err
 	}
 	defer done()
-	w := &editor{txn: s.begin(), author: a, clock: s.tick()}
+	size := 0
+	for i := range records {
+		size += len(records[i].Fields) + 3*len(records[i].ID) + recordCost
+	}
+	w := &editor{txn: s.begin(size), author: a, clock: s.tick()}
 	w.imp, w.lazy = s.names.number(a.Import), a.Lazy
 	for i := range drafts {
 		if err := w.write(&drafts[i], &n); err != nil {
@@ -66,6 +70,9 @@ func (s *Store) edit(ctx context.Context, a Author, records []locker.Record, kee
 	}
 	return n, nil
 }
+
+// recordCost is about what a batch takes for a record beside its fields and ids.
+const recordCost = 160
 
 // A draft is a record to write, checked and in the form that is stored.
 type draft struct {
@@ -469,7 +476,7 @@ func (s *Store) Delete(ctx context.Context, a Author, collection string, ids ...
 		return 0, err
 	}
 	defer done()
-	w := &editor{txn: s.begin(), author: a, clock: s.tick()}
+	w := &editor{txn: s.begin(0), author: a, clock: s.tick()}
 	w.imp = s.names.number(a.Import)
 	n := 0
 	for _, id := range ids {
