@@ -31,6 +31,7 @@ type pass struct {
 	dirty       map[string]bool // peers whose notes changed beside any entry
 	membersRead bool
 	blocked     bool // a membership statement is named that is not there: no new data
+	lost        bool // a remote has not what it is known to have had
 	doorProblem error
 	entries     int
 	mended      atomic.Int64 // objects that were put again
@@ -133,10 +134,10 @@ func (p *pass) run(ctx context.Context) error {
 	if err := p.push(ctx); err != nil {
 		return err
 	}
-	if !p.o.Full {
+	if !p.o.Full && !p.lost {
 		return nil
 	}
-	if err := p.heal(ctx); err != nil {
+	if err := p.heal(ctx); err != nil || !p.o.Full {
 		return err
 	}
 	self := p.getSelf()
@@ -261,10 +262,54 @@ func (p *pass) checkClones(ctx context.Context) error {
 			if err := p.checkClone(ctx, l); err != nil {
 				return err
 			}
+			if err := p.checkLost(ctx, l); err != nil {
+				return err
+			}
 		}
 		l.sure = l.failed() == nil
 		if l.sure {
 			p.checked[l.Name] = true
+		}
+	}
+	return nil
+}
+
+// checkLost looks for the newest entry that this device has put on a remote, and the
+// newest that it has read of a peer. Where one is not there the remote may have been
+// emptied or put back to an earlier state, and the pass looks for all that is lost.
+func (p *pass) checkLost(ctx context.Context, l *link) error {
+	var newest []Ref
+	self := p.getSelf()
+	var sent uint64
+	if _, err := p.note(ctx, "sent/"+l.Name, &sent); err != nil {
+		return err
+	}
+	for number := self.Entry.N; number > 0; number-- {
+		var own logNote
+		if _, err := p.note(ctx, logKey(self.Device, number), &own); err != nil {
+			return err
+		}
+		if own.Seq <= sent {
+			newest = append(newest, Ref{Kind: "entry", Writer: self.Device, Number: number})
+			break
+		}
+	}
+	lively, news := "", int64(0)
+	for _, device := range p.everyone() {
+		if peer := p.peer(device); device != self.Device && peer.Read.N > 0 && peer.News > news {
+			lively, news = device, peer.News
+		}
+	}
+	if lively != "" {
+		newest = append(newest, Ref{Kind: "entry", Writer: lively, Number: p.peer(lively).Read.N})
+	}
+	for _, ref := range newest {
+		there, err := l.has(ctx, p.sealer.Name(ref))
+		if err != nil {
+			return ctx.Err() // the remote is left alone
+		}
+		if !there {
+			p.lost = true
 		}
 	}
 	return nil

@@ -249,6 +249,9 @@ func (p *pass) verify(ctx context.Context, l *link) (Report, error) {
 	if err := errors.Join(append(errs, l.failed(), ctx.Err())...); err != nil {
 		return report, err
 	}
+	if err := p.verifyUnread(ctx, l, all, &report); err != nil {
+		return report, err
+	}
 	if err := p.copyEpochs(ctx, l); err != nil {
 		return report, err
 	}
@@ -256,6 +259,41 @@ func (p *pass) verify(ctx context.Context, l *link) (Report, error) {
 	slices.Sort(report.Missing)
 	slices.Sort(report.Bad)
 	return report, p.misfits(ctx, l, all, &report)
+}
+
+// verifyUnread reports what this device was to read and could not, because it is
+// missing or damaged on a remote. That it waits is noted already, and whether it
+// becomes an alarm is a matter of time: the cloud may only be slow.
+func (p *pass) verifyUnread(ctx context.Context, l *link, all []known, report *Report) error {
+	read := map[string]bool{}
+	for _, k := range all {
+		read[p.sealer.Name(k.ref)] = true
+	}
+	p.waiting.Lock()
+	unread := map[string]waitNote{}
+	for _, w := range p.waits {
+		if (w.Kind == "missing" || w.Kind == "bad") && w.Object != "" && !read[w.Object] {
+			unread[w.Object] = *w
+		}
+	}
+	p.waiting.Unlock()
+	for name, w := range unread {
+		sealed, err := l.get(ctx, name)
+		ref := Ref{Kind: "entry", Writer: w.Device, Number: w.Number}
+		switch {
+		case errors.Is(err, ErrNotFound):
+			report.Missing = append(report.Missing, name)
+		case errors.Is(err, errTooLong):
+			report.Bad = append(report.Bad, name)
+		case err != nil:
+			return err
+		case p.sealer.Name(ref) != name || !p.good(known{ref: ref}, sealed):
+			report.Bad = append(report.Bad, name)
+		}
+		report.Objects++
+		report.Bytes += int64(len(sealed))
+	}
+	return nil
 }
 
 func (r *Report) add(one Report) {

@@ -1,0 +1,80 @@
+package replica_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/locker-project/locker/daemon/replica"
+)
+
+// TestVerifyUnread: what a new device could not read is missing or bad in what
+// verify reports, and not only pending.
+func TestVerifyUnread(t *testing.T) {
+	for _, name := range []string{"flip", "cut", "empty", "swap", "drop", "junk"} {
+		t.Run(name, func(t *testing.T) {
+			h := newHistory(t)
+			old := h.cloud.Objects()
+			h.laptop.state.put("first", "x")
+			h.laptop.sync(replica.SyncOptions{})
+			first, other := "", ""
+			for object := range h.cloud.Objects() {
+				switch {
+				case old[object] == nil && object[:2] == "d/":
+					first = object
+				case object[:2] == "d/":
+					other = object
+				}
+			}
+			h.news()
+			h.phone.sync(replica.SyncOptions{})
+			h.phone.state.put("later", "x")
+			h.phone.sync(replica.SyncOptions{}) // names what it has read
+			attacks[name](h.cloud, first, other)
+			fresh := h.restore("fresh")
+			for range 2 {
+				r, err := fresh.Verify(context.Background(), "", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(r.Missing)+len(r.Bad) == 0 {
+					t.Errorf("verify reports nothing: %+v", r)
+				}
+			}
+			h.healed()
+		})
+	}
+}
+
+// TestRolledBack: when the cloud shows an earlier state, a device that has read more
+// says so, and one that wrote more puts it again, in the first ordinary pass after
+// its start.
+func TestRolledBack(t *testing.T) {
+	for _, empty := range []bool{false, true} {
+		h := newHistory(t)
+		old := h.cloud.Objects()
+		h.news()
+		h.phone.sync(replica.SyncOptions{})
+		h.same(h.laptop, h.phone)
+		h.pass(5 * time.Minute)
+		lost := h.cloud.Objects()
+		for name := range lost {
+			if old[name] == nil || empty {
+				h.cloud.Remove(name)
+			}
+		}
+		h.phone.restart()
+		s := h.phone.sync(replica.SyncOptions{})
+		if len(s.Pending)+len(s.Alarms) == 0 {
+			t.Errorf("empty %v: the phone does not notice", empty)
+		}
+		h.laptop.restart()
+		h.laptop.sync(replica.SyncOptions{})
+		for name := range lost {
+			if old[name] == nil && h.cloud.Object(name) == nil {
+				t.Errorf("empty %v: %s was not put again", empty, name)
+			}
+		}
+		h.healed()
+	}
+}
