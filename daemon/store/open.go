@@ -72,8 +72,8 @@ func Open(dir string, o Options) (*Store, error) {
 		absence: newAbsence(), bulk: o.bulk,
 	}
 	if s.db, err = openPebble(base.PathJoin(dir, "db"), s.options(o)); err != nil {
-		if errors.Is(err, encfs.ErrKey) {
-			err = fmt.Errorf("%w: %w", ErrWrongKey, err)
+		if foreign := s.foreign(base.PathJoin(dir, "db")); foreign != nil {
+			err = fmt.Errorf("%w: %w; %w", ErrWrongKey, foreign, err)
 		}
 		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dir, err), disk.close())
 	}
@@ -81,6 +81,29 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dir, err), s.db.Close(), disk.close())
 	}
 	return s, nil
+}
+
+// foreign finds out whether a file of the database is not of this store and key.
+func (s *Store) foreign(dir string) error {
+	names, err := s.fs.List(dir)
+	if err != nil {
+		return nil
+	}
+	for _, name := range names {
+		if name == "LOCK" {
+			continue
+		}
+		f, err := s.fs.Open(s.fs.PathJoin(dir, name))
+		if errors.Is(err, encfs.ErrKey) {
+			return err
+		}
+		if err == nil {
+			if err := f.Close(); err != nil {
+				s.log.Warn("store: closing a file", "file", name, "error", err)
+			}
+		}
+	}
+	return nil
 }
 
 // openPebble gives a panic as an error: there is nothing yet that it could leave in

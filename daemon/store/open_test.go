@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/locker-project/locker/daemon/store/encfs"
 	"github.com/locker-project/locker/plugins/locker"
 )
 
@@ -108,7 +109,7 @@ func TestForeignFiles(t *testing.T) {
 			_, err = s.View(ownerAuthor).Get(t.Context(), "notes", "1")
 			err = errors.Join(err, s.Close())
 		}
-		if err == nil || !strings.Contains(err.Error(), "key") {
+		if err == nil || !strings.Contains(err.Error(), encfs.ErrKey.Error()) {
 			t.Errorf("foreign %s: %v", prefix, err)
 		}
 	}
