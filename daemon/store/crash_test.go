@@ -56,10 +56,9 @@ type crash struct {
 
 // A model is what a store must hold: its records as text, notes, blobs.
 type model struct {
-	hash   string
-	notes  string
-	blobs  int
-	undone bool
+	hash  string
+	notes string
+	blobs int
 }
 
 func newCrasher(t *testing.T, r *rand.Rand) *crasher {

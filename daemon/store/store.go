@@ -249,11 +249,6 @@ func (s *Store) StateHash() string { return s.shown.Load().hash }
 // Several writes may give one signal.
 func (s *Store) Changed() <-chan struct{} { return s.changed }
 
-// broken notes an error in a call that cannot return one.
-func (s *Store) broken(what string, err error) {
-	s.log.Error("store: "+what, "error", err)
-}
-
 var _ io.Closer = (*Store)(nil)
 
 // fail names a record in an error.

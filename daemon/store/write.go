@@ -272,7 +272,7 @@ func (w *editor) write(d *draft, n *Counts) error {
 	if err != nil {
 		return err
 	}
-	clock, err := over(w.clock, e.rec.latest())
+	clock, err := over(w.clock, max(e.rec.latest(), w.marks[w.imp]))
 	if err != nil {
 		return err
 	}
