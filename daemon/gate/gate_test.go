@@ -436,6 +436,23 @@ func TestPutUnderAGrant(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
+	decisions := map[string]string{}
+	for line, err := range b.gate.Audit(t.Context(), "spy", time.Time{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		decisions[line.Collection+" "+line.Decision] = line.Verb
+	}
+	for _, want := range []string{"evil/out allowed", "evil/out denied", "transactions denied", "_grants denied", "other/out denied"} {
+		if decisions[want] != "put" {
+			t.Errorf("the log has no line of %s: %v", want, decisions)
+		}
+	}
+	for _, never := range []string{"transactions allowed", "_grants allowed", "other/out allowed"} {
+		if decisions[never] != "" {
+			t.Errorf("the log has %s, which was refused", never)
+		}
+	}
 	counts, err := b.store.Collections()
 	if err != nil || counts["evil/out"] != 1 || counts["transactions"] != 0 || counts["other/out"] != 0 {
 		t.Errorf("%v, %v", counts, err)

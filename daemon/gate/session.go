@@ -283,6 +283,9 @@ func (c *call) end(err error) {
 		e.Decision = Cut
 	case err != nil:
 		e.Why = clipText(err.Error())
+		if e.Verb == "put" && refusal(err) {
+			e.Decision = Denied
+		}
 	}
 	c.s.gate.audit.later(e)
 }
@@ -293,11 +296,16 @@ func (c *call) failed(err error) error {
 	if c.s.over.Load() {
 		err = locker.ErrRevoked
 	}
-	var denied *locker.Denied
-	if !c.open && (errors.As(err, &denied) || errors.Is(err, locker.ErrRevoked) || errors.Is(err, locker.ErrInvalid)) {
+	if !c.open && refusal(err) {
 		return c.refuse(err)
 	}
 	return err
+}
+
+// refusal says whether an error is a no, rather than a failure.
+func refusal(err error) bool {
+	var denied *locker.Denied
+	return errors.As(err, &denied) || errors.Is(err, locker.ErrRevoked) || errors.Is(err, locker.ErrInvalid)
 }
 
 // Texts and lists of an app are clipped in the log.
