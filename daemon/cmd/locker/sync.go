@@ -161,6 +161,11 @@ func (c *cli) restoreCommand() *cobra.Command {
 			}
 			c.say("Locker %s restored to %s as device %q: %d records, state %s.", restored.Locker, string(home), restored.Name, restored.Records, short(restored.StateHash))
 			c.showProtection(restored.KeyProtection)
+			if n := len(restored.Pending) + len(restored.Alarms); n > 0 {
+				c.say("This is not all of it: something is missing on the remote, damaged or not readable yet. The rest is here.")
+				c.showNotices("pending", restored.Pending)
+				c.showNotices("ALARM", restored.Alarms)
+			}
 			c.say("How fresh this is cannot be proved from one cloud alone. The newest sign of life of each device:")
 			c.showDevices(restored.Devices)
 			c.say("Is that what you expect, and are all of them still yours? If not, bring a live device near, or check a second remote.")
