@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/locker-project/locker/daemon/gate"
@@ -62,6 +63,8 @@ type importer struct {
 	sum   ImportSummary
 	total int64 // bytes of all files
 	past  int64 // bytes of the files that are done
+
+	finding, stored atomic.Int64 // records of the file that is being stored; 0 while it is read
 }
 
 // importFiles is the call import: it takes in files, and sends a row for each.
@@ -113,12 +116,38 @@ func (imp *importer) choose(ctx context.Context) error {
 			imp.sum.Resumed = true
 		}
 	}
+	if imp.begun {
+		if err := imp.recount(ctx); err != nil {
+			return err
+		}
+	}
 	if imp.id == "" {
 		imp.id = "i-" + imp.started.Format("20060102") + "-" + strings.ToLower(rand.Text()[:6])
 	}
 	if imp.begun {
 		imp.sum.Import = imp.id
 	}
+	return nil
+}
+
+// recount looks how many records an import that was cut off has brought: its record
+// was last brought up to date some time before.
+func (imp *importer) recount(ctx context.Context) error {
+	collections, err := imp.l.store.Collections()
+	if err != nil {
+		return err
+	}
+	brought := 0
+	for name := range collections {
+		q := locker.Query{Collection: name, Fields: []string{}, Where: fmt.Sprintf("import = %q", imp.id)}
+		for _, err := range imp.l.store.View(owner).Query(ctx, q) {
+			if err != nil {
+				return err
+			}
+			brought++
+		}
+	}
+	imp.former.New = max(imp.former.New, brought-imp.former.Changed)
 	return nil
 }
 
@@ -242,8 +271,10 @@ const importBatch = 1000
 
 // storeFound writes what a connector found in one file, or only counts it.
 func (imp *importer) storeFound(ctx context.Context, r *reader, out *sink, report *FileReport) error {
+	imp.finding.Store(int64(out.spool.n))
 	return out.spool.drain(ctx, importBatch, func(batch []locker.Record) error {
 		taken, err := imp.write(ctx, r, batch)
+		imp.stored.Add(int64(len(batch)))
 		report.New += taken.New
 		report.Same += taken.Same
 		report.Changed += taken.Changed
@@ -273,6 +304,8 @@ const progressEvery = 300 * time.Millisecond
 
 // tell tells the caller how far the import has come until stop is called.
 func (imp *importer) tell(in *input) (stop func()) {
+	imp.finding.Store(0)
+	imp.stored.Store(0)
 	done := make(chan struct{})
 	ended := make(chan struct{})
 	go func() {
@@ -284,7 +317,11 @@ func (imp *importer) tell(in *input) (stop func()) {
 			case <-done:
 				return
 			case <-tick.C:
-				if imp.answer.progress("reading "+in.name, imp.past+in.read.Load(), imp.total) != nil {
+				doing, n, total := "reading "+in.name, imp.past+in.read.Load(), imp.total
+				if found := imp.finding.Load(); found > 0 {
+					doing, n, total = "storing records of "+in.name, imp.stored.Load(), found
+				}
+				if imp.answer.progress(doing, n, total) != nil {
 					return
 				}
 			}

@@ -93,6 +93,9 @@ func TestKilledImport(t *testing.T) {
 	if len(list) != 1 || list[0].State != "done" {
 		t.Fatalf("imports: %+v, want one that is done", list)
 	}
+	if got := list[0]; int64(got.New) != want.Records || got.Same != 0 || got.Changed != 0 {
+		t.Errorf("the import tells of %d new, %d same, %d changed; want %d new", got.New, got.Same, got.Changed, want.Records)
+	}
 	d.run("undo", list[0].Import)
 	if got := d.well(); got.Records != 0 {
 		t.Errorf("%d records are left after undo", got.Records)
