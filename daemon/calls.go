@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"regexp"
 	"strings"
 
 	"github.com/locker-project/locker/daemon/store"
@@ -114,6 +115,10 @@ const (
 	putLine  = 16 << 20
 )
 
+// collectionName is how a collection may be named. Whatever else lies in the store
+// can be read and deleted.
+var collectionName = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9.-]{0,60}[A-Za-z0-9])?/)?[A-Za-z][A-Za-z0-9_-]{0,63}$`)
+
 // put writes the records of its input, all of them or none.
 func put(ctx context.Context, l *Locker, params []byte, in *bufio.Reader, _ *answer) (any, error) {
 	p, err := parse[RecordParams](params)
@@ -122,6 +127,9 @@ func put(ctx context.Context, l *Locker, params []byte, in *bufio.Reader, _ *ans
 	}
 	if err := public(p.Collection); err != nil {
 		return nil, err
+	}
+	if !collectionName.MatchString(p.Collection) {
+		return nil, usage("write a NAME such as notes, or VENDOR/NAME, of letters, digits, - and _", "%q is no name of a collection", clip(p.Collection))
 	}
 	author := owner
 	if p.Source != "" {
@@ -142,7 +150,8 @@ func readRecords(in io.Reader, collection string) ([]locker.Record, error) {
 	lines := bufio.NewScanner(limited)
 	lines.Buffer(make([]byte, 0, 64<<10), putLine)
 	var records []locker.Record
-	for n := 1; lines.Scan(); n++ {
+	n := 1
+	for ; lines.Scan(); n++ {
 		line := bytes.TrimSpace(lines.Bytes())
 		if len(line) == 0 {
 			continue
@@ -171,9 +180,12 @@ func readRecords(in io.Reader, collection string) ([]locker.Record, error) {
 	if limited.N == 0 {
 		return nil, usage("write them in parts", "the records are more than %d MB", putBytes>>20)
 	}
-	if err := lines.Err(); errors.Is(err, context.Canceled) {
+	switch err := lines.Err(); {
+	case errors.Is(err, context.Canceled):
 		return nil, err
-	} else if err != nil {
+	case errors.Is(err, bufio.ErrTooLong):
+		return nil, usage("keep large bytes out of records; nothing was written", "line %d is longer than %d MB", n, putLine>>20)
+	case err != nil:
 		return nil, usage(next, "the input cannot be read: %v", err)
 	}
 	return records, nil
@@ -198,7 +210,10 @@ func (l *Locker) blob(ctx context.Context, p RecordParams, a *answer) (any, erro
 	r, _, err := l.store.OpenBlob(ctx, p.ID)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := l.replica.Blob(ctx, p.ID); err != nil {
-			return nil, fmt.Errorf("no blob %s is on this device, nor could it be fetched: %w", p.ID, err)
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil, failed("fields of records name blobs: see 'locker query COLLECTION'", "no device of this locker has told of a blob %s", clip(p.ID))
+			}
+			return nil, fmt.Errorf("the blob %s is not on this device, nor could it be fetched: %w", p.ID, err)
 		}
 		r, _, err = l.store.OpenBlob(ctx, p.ID)
 	}

@@ -77,7 +77,7 @@ func (c *Client) Call(ctx context.Context, name string, params any, input io.Rea
 		return err
 	}
 	defer answer.Close()
-	return receive(answer, h, end)
+	return receive(ctx, answer, h, end)
 }
 
 // during reads from r until ctx ends, also while r, such as a terminal, has nothing
@@ -143,11 +143,14 @@ func (a *localAnswer) Close() error {
 }
 
 // receive reads the events of an answer.
-func receive(r io.Reader, h Handler, end any) error {
+func receive(ctx context.Context, r io.Reader, h Handler, end any) error {
 	dec := json.NewDecoder(bufio.NewReaderSize(r, 64<<10))
 	for {
 		var e Event
 		if err := dec.Decode(&e); err != nil {
+			if ctx.Err() != nil {
+				return failed("nothing that was acknowledged is lost; run the command again", "interrupted")
+			}
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}

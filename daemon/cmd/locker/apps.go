@@ -152,6 +152,9 @@ func (c *cli) grantCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			params.App = args[0]
 			params.Only = splitList(only)
+			if params.Offer == "" {
+				return &daemon.Error{Code: daemon.CodeUsage, Message: "which offer of " + args[0] + " is accepted?", Next: "name it with --offer; 'locker offers " + args[0] + "' lists them"}
+			}
 			var err error
 			if params.Until, err = parseExpiry(until, time.Now()); err != nil {
 				return err
@@ -173,9 +176,6 @@ func (c *cli) grantCommand() *cobra.Command {
 	f.StringVar(&params.Offer, "offer", "", "which offer to accept (see 'locker offers')")
 	f.StringVar(&only, "only", "", "grant only these, as collection.field, separated by commas")
 	f.StringVar(&until, "until", "", "end of the grant: 2026-12-31, or 30d from now (default: what the offer says, at most 90 days)")
-	if err := cmd.MarkFlagRequired("offer"); err != nil {
-		panic(err) // the flag was defined two lines above
-	}
 	return cmd
 }
 
@@ -227,6 +227,21 @@ func (c *cli) revokeCommand() *cobra.Command {
 	}
 }
 
+// whatOf is what a line of the audit log is about: a collection and its fields.
+func whatOf(a daemon.AuditLine) string {
+	if len(a.Fields) == 0 {
+		return plain(a.Collection)
+	}
+	return plain(a.Collection + ".{" + strings.Join(a.Fields, ",") + "}")
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
 func (c *cli) auditCommand() *cobra.Command {
 	var params daemon.AuditParams
 	var since string
@@ -242,7 +257,7 @@ func (c *cli) auditCommand() *cobra.Command {
 				fmt.Fprintln(t, "TIME\tAPP\tGRANT\tREAD\tROWS\tBYTES\tDECISION\tPURPOSE")
 			}
 			err = list(c, cmd.Context(), "audit", "audit", params, func(a daemon.AuditLine) error {
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s.{%s}\t%d\t%d\t%s\t%s\n", a.Time.Local().Format("2006-01-02 15:04:05"), plain(a.App), a.Grant, plain(a.Collection), plain(strings.Join(a.Fields, ",")), a.Rows, a.Bytes, a.Decision, plain(a.Purpose))
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", a.Time.Local().Format("2006-01-02 15:04:05"), plain(a.App), dash(a.Grant), dash(whatOf(a)), a.Rows, a.Bytes, a.Decision, plain(a.Purpose))
 				return nil
 			})
 			if err != nil || c.json {

@@ -178,6 +178,9 @@ and import.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			params.Collection = args[0]
+			if params.Limit < 0 {
+				return &daemon.Error{Code: daemon.CodeUsage, Message: fmt.Sprintf("--limit %d is less than nothing", params.Limit), Next: "leave it out to print all"}
+			}
 			params.Fields = splitList(fields)
 			var err error
 			if params.Since, err = parseTime(since, time.Now()); err != nil {

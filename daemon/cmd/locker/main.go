@@ -50,11 +50,21 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if e.Code == daemon.CodeUsage && e.Next == "" {
 		e = &daemon.Error{Code: e.Code, Message: e.Message, Next: "see 'locker help'"}
 	}
-	fmt.Fprintf(stderr, "locker: %s\n", plain(e.Message))
+	fmt.Fprintf(stderr, "locker: %s\n", plain(shorten(e.Message)))
 	if e.Next != "" {
 		fmt.Fprintf(stderr, "  next: %s\n", plain(e.Next))
 	}
 	return e.Code
+}
+
+// shorten cuts a message in which an argument, or what a file holds, takes all the
+// screen.
+func shorten(s string) string {
+	const head, tail = 700, 300
+	if len(s) <= head+tail {
+		return s
+	}
+	return strings.ToValidUTF8(s[:head], "") + " … " + strings.ToValidUTF8(s[len(s)-tail:], "")
 }
 
 // A cli holds what all commands share.
