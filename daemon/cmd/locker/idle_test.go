@@ -31,14 +31,13 @@ func TestIdle(t *testing.T) {
 		return memory < 60000
 	})
 
-	const seconds = 3
-	before := switches(t, p.cmd.Process.Pid)
-	time.Sleep(seconds * time.Second)
-	woken := switches(t, p.cmd.Process.Pid) - before
-	t.Logf("woken %d times in %d s", woken, seconds)
-	if woken > 15*seconds {
-		t.Errorf("woken %d times in %d s, with nothing to do", woken, seconds)
-	}
+	eventually(t, "asleep", 40*time.Second, func() bool {
+		before := switches(t, p.cmd.Process.Pid)
+		time.Sleep(3 * time.Second)
+		woken := switches(t, p.cmd.Process.Pid) - before
+		t.Logf("woken %d times in 3 s", woken)
+		return woken < 5
+	})
 
 	fastest := time.Minute
 	for range 5 {
