@@ -215,8 +215,9 @@ const maxFailures = 20
 // maxNotes is how many notes about one file are kept; the rest is counted.
 const maxNotes = 8
 
-func newSink(imp *importer, r *reader) *sink {
-	return &sink{imp: imp, reader: r, spool: newSpool(imp.l.home.spool()), most: sinkBase}
+// newSink returns a sink for a file of so many bytes.
+func newSink(imp *importer, r *reader, size int64) *sink {
+	return &sink{imp: imp, reader: r, spool: newSpool(imp.l.home.spool()), most: sinkBase + sinkRatio*size}
 }
 
 // Put takes records over.

@@ -246,7 +246,7 @@ func (imp *importer) read(ctx context.Context, f found) (FileReport, error) {
 		return report, nil
 	}
 	report.Connector = &r.name
-	out := newSink(imp, r)
+	out := newSink(imp, r, in.size)
 	defer out.spool.close()
 	if err := r.parse(ctx, in, out); err != nil {
 		if ctx.Err() != nil {
