@@ -52,7 +52,11 @@ var errTooLong = errors.New("it is longer than any object that is made")
 // get reads a whole object. The error is ErrNotFound or errTooLong, which are
 // answers, or else the remote is left alone from then on.
 func (l *link) get(ctx context.Context, name string) ([]byte, error) {
-	return l.getPart(ctx, name, -1)
+	object, err := l.getPart(ctx, name, -1)
+	if err == nil {
+		l.count.down.Add(1)
+	}
+	return object, err
 }
 
 // has says whether the remote has an object of this name, of whatever content.
@@ -87,7 +91,6 @@ func (l *link) getPart(ctx context.Context, name string, n int64) ([]byte, error
 	case len(object) > maxObject:
 		return nil, errTooLong
 	}
-	l.count.down.Add(1)
 	return object, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/locker-project/locker/daemon/replica"
+	"github.com/locker-project/locker/daemon/replica/replicatest"
 )
 
 // TestVerifyUnread: what a new device could not read is missing or bad in what
@@ -76,5 +77,32 @@ func TestRolledBack(t *testing.T) {
 			}
 		}
 		h.healed()
+	}
+}
+
+// TestRemoteAdded: a remote that is added later gets what others wrote, too. That it
+// was never there is no alarm, and a new device restores from it alone.
+func TestRemoteAdded(t *testing.T) {
+	for _, o := range []replica.SyncOptions{{}, full} {
+		h := newHistory(t)
+		second := &replicatest.Cloud{Now: h.now}
+		h.phone.SetRemotes(append(h.phone.remotes, replica.Named{Name: "second", Remote: second}))
+		h.phone.sync(o)
+		h.phone.well()
+		h.laptop.state.put("later", "x")
+		h.laptop.sync(replica.SyncOptions{})
+		h.pass(25 * time.Hour) // whatever is looked at once a day has its turn
+		h.phone.sync(replica.SyncOptions{})
+		h.phone.well()
+		h.same(h.laptop, h.phone, h.restore("fresh", second))
+	}
+}
+
+// TestProbesAreNoObjects: a pass that finds nothing new brings no objects.
+func TestProbesAreNoObjects(t *testing.T) {
+	h := newHistory(t)
+	h.phone.restart()
+	if s := h.phone.sync(replica.SyncOptions{}); s.ObjectsDown != 0 {
+		t.Errorf("an idle pass brought %d objects", s.ObjectsDown)
 	}
 }

@@ -109,7 +109,7 @@ func (p *pass) healOn(ctx context.Context, l *link, all []known) error {
 		switch {
 		case listed && k.size != 0 && size != k.size: // a part of it, perhaps
 			_, err = p.verifyOne(ctx, l, k)
-		case listed || k.sum == "" && (k.ref.Kind != "entry" || asked >= lostAtOnce):
+		case listed || k.sum == "" && (k.ref.Kind != "entry" && len(p.links) < 2 || asked >= lostAtOnce):
 		default:
 			asked++
 			err = p.healOne(ctx, l, k, name)
@@ -132,13 +132,17 @@ func (p *pass) healOne(ctx context.Context, l *link, k known, name string) error
 	switch {
 	case there:
 		return p.clear(ctx, key)
-	case k.sum != "":
-		object, err := p.kept(k.ref, k.sum)
+	case k.sum != "" || len(p.links) > 1: // it may never have been on this remote
+		object, err := p.anywhere(ctx, l, k)
 		if err != nil {
-			p.log.Warn("cannot put again what the remote lost", "object", name, "err", err)
+			return err
+		}
+		if object != nil {
+			return errors.Join(p.mend(ctx, l, k, object), p.settled(ctx, l, k))
+		}
+		if k.ref.Kind != "entry" {
 			return nil
 		}
-		return p.mend(ctx, l, k, object)
 	}
 	w := p.missingNotice(k.ref.Writer, k.ref.Number)
 	w.What = fmt.Sprintf("entry %d of %s was read here and is not on %s any more", k.ref.Number, p.nameOf(k.ref.Writer), l.Name)
