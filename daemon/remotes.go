@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -188,6 +189,9 @@ func (l *Locker) firstRemote(ctx context.Context, text string, empty bool) error
 	if err != nil {
 		return err
 	}
+	if err := l.home.outside(spec); err != nil {
+		return err
+	}
 	o, err := l.openRemote(remoteSetting{Spec: spec, Added: time.Now().UTC()})
 	if err != nil {
 		return err
@@ -204,6 +208,45 @@ func (l *Locker) firstRemote(ctx context.Context, text string, empty bool) error
 		}
 	}
 	return l.keepRemote(ctx, "main", o)
+}
+
+// outside refuses a remote inside the locker's own folder: it would be lost with
+// what it is to save.
+func (h Home) outside(s remote.Spec) error {
+	if s.Kind != remote.KindFolder {
+		return nil
+	}
+	in, err := filepath.Rel(resolved(string(h)), resolved(s.Root))
+	if err == nil && filepath.IsLocal(in) {
+		return usage("name a folder elsewhere, at best on another disk or in a cloud", "%s is in the locker's own folder", s.Root)
+	}
+	return nil
+}
+
+// resolved follows the links in as much of a path as there is.
+func resolved(path string) string {
+	if whole, err := filepath.EvalSymlinks(path); err == nil {
+		return whole
+	}
+	dir := filepath.Dir(path)
+	if dir == path {
+		return path
+	}
+	return filepath.Join(resolved(dir), filepath.Base(path))
+}
+
+// notAnothers checks that a remote is empty or has this locker.
+func (l *Locker) notAnothers(ctx context.Context, r replica.Remote) error {
+	door, err := r.Get(ctx, l.keys.Name(crypto.Ref{Kind: "door", Writer: "phrase"}), 0, 1)
+	if err == nil {
+		return door.Close()
+	}
+	err = free(ctx, r)
+	var taken *Error
+	if errors.As(err, &taken) {
+		return failed("name an empty place, or one that has this locker", "the remote holds another locker")
+	}
+	return err
 }
 
 // free checks that no locker is kept on a remote.
@@ -259,6 +302,9 @@ func (l *Locker) remoteAdd(ctx context.Context, p RemoteParams, _ *answer) (any,
 	if err != nil {
 		return nil, err
 	}
+	if err := l.home.outside(spec); err != nil {
+		return nil, err
+	}
 	o, err := l.openRemote(remoteSetting{Spec: spec, Added: time.Now().UTC()})
 	if err != nil {
 		return nil, err
@@ -268,6 +314,9 @@ func (l *Locker) remoteAdd(ctx context.Context, p RemoteParams, _ *answer) (any,
 	}
 	if _, err := remote.Check(ctx, o); err != nil {
 		return nil, errors.Join(notReady(spec, err), o.close())
+	}
+	if err := l.notAnothers(ctx, o); err != nil {
+		return nil, errors.Join(err, o.close())
 	}
 	if err := l.keepRemote(ctx, p.Name, o); err != nil {
 		return nil, err
