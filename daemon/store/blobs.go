@@ -166,6 +166,9 @@ func (s *Store) copy(ctx context.Context, f vfs.File, r io.Reader, h hash.Hash) 
 func (s *Store) keepBlob(temporary, id string, size int64, local bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.failed != nil {
+		return s.failed
+	}
 	if _, ok, err := s.blob(id); err != nil {
 		return err
 	} else if ok {
@@ -200,6 +203,7 @@ func (s *Store) keepBlob(temporary, id string, size int64, local bool) error {
 		return err
 	}
 	if err := b.Commit(pebble.Sync); err != nil {
+		s.failed = err
 		return err
 	}
 	s.meta = m

@@ -56,10 +56,11 @@ func newDisk(base vfs.FS, dir string, ballast, reserve int64, log *slog.Logger) 
 		d.full = true
 		return d, nil
 	}
-	return d, d.load()
+	if err := d.load(); err != nil && !errors.Is(err, ErrDiskFull) {
+		return nil, err
+	}
+	return d, nil
 }
-
-func (d *disk) close() error { return nil }
 
 func (d *disk) ballast() string { return d.base.PathJoin(d.dir, ballastName) }
 

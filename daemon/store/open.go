@@ -75,10 +75,10 @@ func Open(dir string, o Options) (*Store, error) {
 		if foreign := s.foreign(base.PathJoin(dir, "db")); foreign != nil {
 			err = fmt.Errorf("%w: %w; %w", ErrWrongKey, foreign, err)
 		}
-		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dir, err), disk.close())
+		return nil, fmt.Errorf("open the store in %s: %w", dir, err)
 	}
 	if err := s.load(o.Device); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dir, err), s.db.Close(), disk.close())
+		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dir, err), s.db.Close())
 	}
 	return s, nil
 }

@@ -191,7 +191,7 @@ func (s *Store) Close() error {
 	close(s.closing)
 	s.gate.Unlock()
 	s.users.Wait()
-	return errors.Join(s.db.Close(), s.disk.close())
+	return s.db.Close()
 }
 
 // publish makes meta readable without the writer's lock. While records wait to be
