@@ -157,12 +157,14 @@ func TestTwoWriters(t *testing.T) {
 	if err := put.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var stderr string
-	eventually(t, "refused while another process has the locker open", 10*time.Second, func() bool {
-		var code int
-		_, stderr, code = d.try("status")
-		return code == 1
+	eventually(t, "the put has the locker open", 10*time.Second, func() bool {
+		note, err := os.ReadFile(filepath.Join(d.home, "lock.json"))
+		return err == nil && strings.Contains(string(note), "locker put")
 	})
+	_, stderr, code := d.try("status")
+	if code != 1 {
+		t.Errorf("status beside it: exit code %d", code)
+	}
 	if !strings.Contains(stderr, "locker put") || !strings.Contains(stderr, "next: wait") {
 		t.Errorf("the refusal does not say who has it:\n%s", stderr)
 	}
