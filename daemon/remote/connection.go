@@ -86,6 +86,9 @@ func optionValue(s string) (value, rest string, err error) {
 		if end < 0 {
 			return "", "", errors.New(`its value must end with "," or ":"; put one that holds these into quotes`)
 		}
+		if strings.HasPrefix(s[end:], "://") { // all that follows would be the path, and shown
+			return "", "", errors.New("put a value that is an address into quotes")
+		}
 		return s[:end], s[end:], nil
 	}
 	quote := s[:1]
