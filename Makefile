@@ -54,7 +54,7 @@ soak:                 ## the long simulations, with their seeds printed
 	LOCKER_SOAK=1 CGO_ENABLED=0 go test -v -timeout 6h -run 'Soak|Simulation|Crash|Random' ./daemon/replica/... ./daemon/store/...
 
 bench:                ## the benchmarks that the README records
-	CGO_ENABLED=0 go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./crypto ./daemon/store ./daemon/gate ./daemon
+	CGO_ENABLED=0 go test -run '^$$' -bench . -benchtime 3x -timeout 60m ./crypto ./daemon/store ./daemon/replica ./daemon/gate ./plugins/host ./daemon/cmd/locker
 
 cover:                ## coverage by package
 	CGO_ENABLED=0 go test -timeout 30m -coverprofile=cover.out ./... && go tool cover -func=cover.out | tail -1

@@ -14,7 +14,7 @@ import (
 )
 
 // peekFolder builds the app peek, as its author would hand it out.
-func peekFolder(t *testing.T) string {
+func peekFolder(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "peek"), "./testdata/peek")

@@ -23,12 +23,12 @@ import (
 
 // A device is one home and the commands that are run on it.
 type device struct {
-	t    *testing.T
+	t    testing.TB
 	home string
 	env  []string
 }
 
-func newDevice(t *testing.T, name string) *device {
+func newDevice(t testing.TB, name string) *device {
 	t.Helper()
 	dir := t.TempDir()
 	return &device{t: t, home: filepath.Join(dir, name), env: append(os.Environ(),
@@ -101,7 +101,7 @@ func (d *device) imports() []daemon.ImportInfo {
 
 // A daemonProcess is a running 'locker daemon'.
 type daemonProcess struct {
-	t     *testing.T
+	t     testing.TB
 	cmd   *exec.Cmd
 	ended chan struct{}
 	log   *bytes.Buffer // read it when the process has ended
@@ -159,7 +159,7 @@ type cloud struct {
 	stalled chan struct{}
 }
 
-func newCloud(t *testing.T) *cloud {
+func newCloud(t testing.TB) *cloud {
 	t.Helper()
 	c := &cloud{dir: t.TempDir(), stalled: make(chan struct{}, 1000)}
 	handler := &webdav.Handler{FileSystem: webdav.Dir(c.dir), LockSystem: webdav.NewMemLS()}
@@ -192,7 +192,7 @@ func (c *cloud) spec() string {
 }
 
 // statement writes a bank statement with n transactions to a new file.
-func statement(t *testing.T, n int) string {
+func statement(t testing.TB, n int) string {
 	t.Helper()
 	var b strings.Builder
 	b.WriteString("OFXHEADER:100\nDATA:OFXSGML\nVERSION:102\nSECURITY:NONE\nENCODING:USASCII\nCHARSET:1252\nCOMPRESSION:NONE\nOLDFILEUID:NONE\nNEWFILEUID:NONE\n\n")
@@ -212,7 +212,7 @@ func statement(t *testing.T, n int) string {
 }
 
 // eventually waits until a condition holds.
-func eventually(t *testing.T, what string, most time.Duration, holds func() bool) {
+func eventually(t testing.TB, what string, most time.Duration, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(most); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {

@@ -11,7 +11,7 @@ import (
 )
 
 // TestIdle: a daemon that has nothing to do takes little memory, all its processes
-// together, and sleeps; status comes at once.
+// together, and sleeps.
 func TestIdle(t *testing.T) {
 	if _, err := os.Stat("/proc/self/smaps_rollup"); err != nil {
 		t.Skip("the memory of processes is read from /proc")
@@ -38,15 +38,6 @@ func TestIdle(t *testing.T) {
 		t.Logf("woken %d times in 3 s", woken)
 		return woken < 5
 	})
-
-	fastest := time.Minute
-	for range 5 {
-		fastest = min(fastest, d.timed("status"))
-	}
-	t.Logf("status takes %v", fastest)
-	if fastest > 30*time.Millisecond {
-		t.Errorf("status takes %v, want less than 30 ms", fastest)
-	}
 }
 
 // children are the processes that a process started.

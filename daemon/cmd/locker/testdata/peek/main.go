@@ -17,7 +17,9 @@ type peek struct{}
 
 // Run does what its arguments say: "fields A B…" queries these fields of the
 // transactions, "all" asks for all fields, "where EXPR" filters, "collection C"
-// queries another collection, "wait" reads again and again until it is stopped.
+// queries another collection, "wait" reads again and again until it is stopped,
+// "count A B…" queries these fields and says how many records and bytes came, and in
+// how many nanoseconds.
 func (peek) Run(ctx context.Context, env plugins.AppEnv) error {
 	if len(env.Args) == 0 {
 		return fmt.Errorf("%w arguments", locker.ErrInvalid)
@@ -34,6 +36,8 @@ func (peek) Run(ctx context.Context, env plugins.AppEnv) error {
 		q = locker.Query{Collection: env.Args[1]}
 	case "wait":
 		return wait(ctx, env, q)
+	case "count":
+		return count(ctx, env, env.Args[1:])
 	}
 	n := 0
 	for r, err := range env.View.Query(ctx, q) {
@@ -64,4 +68,16 @@ func wait(ctx context.Context, env plugins.AppEnv, q locker.Query) error {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+func count(ctx context.Context, env plugins.AppEnv, fields []string) error {
+	began, rows, bytes := time.Now(), 0, 0
+	for r, err := range env.View.Query(ctx, locker.Query{Collection: "transactions", Fields: fields}) {
+		if err != nil {
+			return err
+		}
+		rows++
+		bytes += len(r.Fields)
+	}
+	return env.Out.Text(fmt.Sprintf("%d %d %d", rows, bytes, time.Since(began)))
 }
