@@ -1,10 +1,9 @@
 package store
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -43,23 +42,74 @@ const (
 	benchWrites = 10000 // records of a Write
 )
 
+// benchData is records without pointers, so that the garbage collector has no more to
+// do than a program that reads them from somewhere.
+type benchData struct {
+	ids   []uint64
+	times []int64
+	ends  []int // of the fields in text
+	text  []byte
+}
+
 // benchRecords makes records as a bank's export has them: twenty fields, about 300
 // bytes, ids that are hashes, times that mostly grow.
-func benchRecords(n int) []locker.Record {
+func benchRecords(n int) *benchData {
 	r := rand.New(rand.NewPCG(1, 2))
 	start := time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC)
 	kinds := []string{"food", "rent", "travel", "books", "health"}
 	shops := []string{"Coop", "Migros", "Amazon", "SBB", "Swisscom", "Kiosk", "Apotheke am Platz", "Velo Meier"}
-	out := make([]locker.Record, n)
-	for i := range out {
-		f := fmt.Sprintf(`{"account":"CH%02d","amount":"-%d.%02d","balance":"%d.%02d","booked":true,"category":%q,"city":"Zug","country":"CH","currency":"CHF","fee":0,"kind":"card","memo":"%x","method":"pos","n":%d,"payee":%q,"rate":1,"ref":"%x","tags":["a","b"],"tax":"7.7","terminal":%d,"year":%d}`,
+	d := &benchData{text: make([]byte, 0, 330*n)}
+	for i := range n {
+		d.text = fmt.Appendf(d.text, `{"account":"CH%02d","amount":"-%d.%02d","balance":"%d.%02d","booked":true,"category":%q,"city":"Zug","country":"CH","currency":"CHF","fee":0,"kind":"card","memo":"%x","method":"pos","n":%d,"payee":%q,"rate":1,"ref":"%x","tags":["a","b"],"tax":"7.7","terminal":%d,"year":%d}`,
 			i%7, r.IntN(500), r.IntN(100), r.IntN(9999), r.IntN(100), kinds[r.IntN(len(kinds))], r.Uint32(), i, shops[r.IntN(len(shops))], r.Uint64(), r.IntN(1000), 2010+i%15)
-		out[i] = locker.Record{
-			Collection: "transactions", ID: fmt.Sprintf("%016x", r.Uint64()),
-			Time: start.Add(time.Duration(i)*7*time.Minute + time.Duration(r.IntN(86400))*time.Second), Fields: json.RawMessage(f),
+		d.ends, d.ids = append(d.ends, len(d.text)), append(d.ids, r.Uint64())
+		d.times = append(d.times, start.Add(time.Duration(i)*7*time.Minute+time.Duration(r.IntN(86400))*time.Second).Unix())
+	}
+	return d
+}
+
+func (d *benchData) len() int { return len(d.ids) }
+
+func (d *benchData) record(i int) locker.Record {
+	from := 0
+	if i > 0 {
+		from = d.ends[i-1]
+	}
+	return locker.Record{
+		Collection: "transactions", ID: fmt.Sprintf("%016x", d.ids[i]), Time: time.Unix(d.times[i], 0).UTC(),
+		Fields: d.text[from:d.ends[i]:d.ends[i]],
+	}
+}
+
+// chunks yields the records, n at a time, in some order of theirs; nil is the first.
+func (d *benchData) chunks(n int, order []int) func(func([]locker.Record) bool) {
+	return func(yield func([]locker.Record) bool) {
+		var some []locker.Record
+		for i := range d.ids {
+			if order != nil {
+				i = order[i]
+			}
+			if some = append(some, d.record(i)); len(some) == n {
+				if !yield(some) {
+					return
+				}
+				some = some[:0]
+			}
+		}
+		if len(some) > 0 {
+			yield(some)
 		}
 	}
-	return out
+}
+
+// sorted is the order of the records by key.
+func (d *benchData) sorted() []int {
+	order := make([]int, d.len())
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(x, y int) int { return cmp.Compare(d.ids[x], d.ids[y]) })
+	return order
 }
 
 func benchStore(b *testing.B, dir string) *Store {
@@ -72,7 +122,6 @@ func benchStore(b *testing.B, dir string) *Store {
 }
 
 func must(b testing.TB, err error) {
-	b.Helper()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -95,9 +144,9 @@ func times(a, b took) (wall, cpu float64) {
 	return a.wall.Seconds() / b.wall.Seconds(), a.cpu.Seconds() / b.cpu.Seconds()
 }
 
-func fillStore(b *testing.B, s *Store, records []locker.Record) {
+func fillStore(b *testing.B, s *Store, records *benchData) {
 	a := Author{Class: Source, Source: "bank/CH00", Import: "import1", Lazy: true}
-	for batch := range slices.Chunk(records, benchWrites) {
+	for batch := range records.chunks(benchWrites, nil) {
 		n, err := s.Write(context.Background(), a, batch...)
 		must(b, err)
 		if n.New != len(batch) {
@@ -110,7 +159,7 @@ func fillStore(b *testing.B, s *Store, records []locker.Record) {
 func rawPebble(b *testing.B, dir string) *pebble.DB {
 	o := &pebble.Options{FormatMajorVersion: pebble.FormatNewest, MemTableSize: defaultMemTable, CacheSize: defaultCache, Logger: logger{discard(), func() { panic("pebble cannot go on") }}}
 	for i := range o.Levels {
-		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
 	}
 	db, err := pebble.Open(dir, o)
 	must(b, err)
@@ -119,8 +168,8 @@ func rawPebble(b *testing.B, dir string) *pebble.DB {
 
 func rawKey(r *locker.Record) []byte { return []byte(r.Collection + "/" + r.ID) }
 
-func fillPebble(b *testing.B, db *pebble.DB, records []locker.Record) {
-	for batch := range slices.Chunk(records, benchBatch) {
+func fillPebble(b *testing.B, db *pebble.DB, records *benchData, order []int) {
+	for batch := range records.chunks(benchBatch, order) {
 		w := db.NewBatch()
 		for i := range batch {
 			must(b, w.Set(rawKey(&batch[i]), batch[i].Fields, nil))
@@ -130,13 +179,13 @@ func fillPebble(b *testing.B, db *pebble.DB, records []locker.Record) {
 	must(b, db.LogData(nil, pebble.Sync))
 }
 
-func fillSQLite(b *testing.B, file string, records []locker.Record) {
+func fillSQLite(b *testing.B, file string, records *benchData) {
 	db, err := sql.Open("sqlite", file+"?_pragma=journal_mode(wal)&_pragma=synchronous(normal)")
 	must(b, err)
 	db.SetMaxOpenConns(1)
 	_, err = db.Exec(`create table records (collection text, id text, time integer, fields blob, primary key (collection, id)); create index by_time on records (time)`)
 	must(b, err)
-	for batch := range slices.Chunk(records, benchBatch) {
+	for batch := range records.chunks(benchBatch, nil) {
 		tx, err := db.Begin()
 		must(b, err)
 		insert, err := tx.Prepare(`insert into records values (?, ?, ?, ?)`)
@@ -160,7 +209,7 @@ func BenchmarkImport(b *testing.B) {
 		dir := b.TempDir()
 		db := rawPebble(b, filepath.Join(dir, "pebble"))
 		raw := timed(func() {
-			fillPebble(b, db, records)
+			fillPebble(b, db, records, nil)
 			must(b, db.Close())
 		})
 		s := benchStore(b, filepath.Join(dir, "store"))
@@ -169,7 +218,7 @@ func BenchmarkImport(b *testing.B) {
 			must(b, s.Close())
 		})
 		lite := timed(func() { fillSQLite(b, filepath.Join(dir, "sqlite"), records) })
-		n := float64(len(records))
+		n := float64(records.len())
 		b.ReportMetric(n/own.Seconds(), "records/s")
 		b.ReportMetric(n/raw.Seconds(), "pebble-records/s")
 		b.ReportMetric(n/lite.Seconds(), "sqlite-records/s")
@@ -204,7 +253,7 @@ func BenchmarkScan(b *testing.B) {
 				n += min(1, len(r.Fields))
 			}
 		})
-		if n != len(records) {
+		if n != records.len() {
 			b.Fatal(n)
 		}
 		b.ReportMetric(float64(n)/took.Seconds(), "rows/s")
@@ -238,27 +287,23 @@ func BenchmarkCut(b *testing.B) {
 				size += len(p)
 			}
 		})
-		b.ReportMetric(float64(len(records))/took.Seconds(), "records/s")
-		b.ReportMetric(float64(len(records))/took.cpu.Seconds(), "records/cpu-s")
+		b.ReportMetric(float64(records.len())/took.Seconds(), "records/s")
+		b.ReportMetric(float64(records.len())/took.cpu.Seconds(), "records/cpu-s")
 		b.ReportMetric(float64(size)/took.Seconds()/1e6, "MB/s")
 	}
 }
 
 // ingest is Pebble's own bulk load: the records sorted, written to a table, taken in.
-func ingest(b *testing.B, db *pebble.DB, dir string, records []locker.Record) {
-	order := make([]int, len(records))
-	keys := make([][]byte, len(records))
-	for i := range records {
-		order[i], keys[i] = i, rawKey(&records[i])
-	}
-	slices.SortFunc(order, func(x, y int) int { return bytes.Compare(keys[x], keys[y]) })
+func ingest(b *testing.B, db *pebble.DB, dir string, records *benchData) {
 	file := filepath.Join(dir, "bulk.sst")
 	f, err := vfs.Default.Create(file, vfs.WriteCategoryUnspecified)
 	must(b, err)
-	o := sstable.WriterOptions{TableFormat: db.TableFormat(), FilterPolicy: bloom.FilterPolicy(10)}
+	o := sstable.WriterOptions{TableFormat: db.TableFormat(), FilterPolicy: bloom.FilterPolicy(bloomBits)}
 	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), o)
-	for _, i := range order {
-		must(b, w.Set(keys[i], records[i].Fields))
+	for some := range records.chunks(benchBatch, records.sorted()) {
+		for i := range some {
+			must(b, w.Set(rawKey(&some[i]), some[i].Fields))
+		}
 	}
 	must(b, w.Close())
 	must(b, db.Ingest(context.Background(), []string{file}))
@@ -280,10 +325,8 @@ func BenchmarkJoin(b *testing.B) {
 		bulk := timed(func() { ingest(b, db, dir, records) })
 		must(b, db.Close())
 		db = rawPebble(b, filepath.Join(dir, "sorted"))
-		sorted := slices.Clone(records)
 		batches := timed(func() {
-			slices.SortFunc(sorted, func(x, y locker.Record) int { return bytes.Compare([]byte(x.ID), []byte(y.ID)) })
-			fillPebble(b, db, sorted)
+			fillPebble(b, db, records, records.sorted())
 			must(b, db.Flush())
 		})
 		must(b, db.Close())
@@ -298,8 +341,8 @@ func BenchmarkJoin(b *testing.B) {
 			b.Fatal("another state")
 		}
 		must(b, s.Close())
-		b.ReportMetric(float64(len(records))/own.Seconds(), "records/s")
-		b.ReportMetric(own.cpu.Seconds()*1e6/float64(len(records)), "cpu-us/record")
+		b.ReportMetric(float64(records.len())/own.Seconds(), "records/s")
+		b.ReportMetric(own.cpu.Seconds()*1e6/float64(records.len()), "cpu-us/record")
 		wall, cpu := times(own, bulk)
 		b.ReportMetric(wall, "times-ingest")
 		b.ReportMetric(cpu, "times-ingest-cpu")

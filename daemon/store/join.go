@@ -139,7 +139,7 @@ func (j *joiner) line(l *line) error {
 		return nil
 	}
 	for _, p := range l.parts {
-		j.put(e, value{name: p.name, at: at, data: p.data})
+		j.join(e, value{name: p.name, at: at, data: p.data})
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -154,8 +155,8 @@ func (t *txn) touch(e *entry) {
 	}
 }
 
-// put joins a value into a record and reports whether that changed it.
-func (t *txn) put(e *entry, v value) bool {
+// join joins a value into a record and reports whether that changed it.
+func (t *txn) join(e *entry, v value) bool {
 	if !e.rec.join(v, t.s.names) {
 		return false
 	}
@@ -190,10 +191,8 @@ func (t *txn) commit() error {
 	if err := t.mark(); err != nil {
 		return err
 	}
-	for _, e := range t.order {
-		if err := t.place(e); err != nil {
-			return err
-		}
+	if err := t.placeAll(); err != nil {
+		return err
 	}
 	for imp, n := range t.imports {
 		val := binary.BigEndian.AppendUint64(nil, n.first)
@@ -287,66 +286,129 @@ func (t *txn) mark() error {
 	return nil
 }
 
-// place writes a changed record where it belongs now, and what depends on it.
-func (t *txn) place(e *entry) error {
-	system := isSystem(t.s.names.text(e.collection))
-	if e.live {
-		t.meta.counts[e.collection]--
-		if !system {
-			t.meta.hash.subtract(e.hash)
-		}
-	}
-	place := e.rec.place(t.marks)
-	live := place[0] != placeDead
-	if live {
-		t.meta.counts[e.collection]++
-		if !system {
-			var h [32]byte
-			h, t.scratch = e.rec.hash(t.s.names.text(e.collection), e.id, t.marks, t.scratch)
-			t.meta.hash.add(h)
-		}
-	}
-	switch {
-	case live && !e.live:
-		t.born++
-	case e.live && !live:
-		t.died++
-	}
-	return t.store(e, place)
+// A placed record is a changed one with all that has to be computed before it is
+// written.
+type placed struct {
+	*entry
+	old   uint64 // its rev until now
+	place []byte
+	live  bool
+	hash  [32]byte // of a live record outside system collections
+	val   []byte   // as stored
 }
 
-// store puts a record and its index entries into the batch.
-func (t *txn) store(e *entry, place []byte) error {
-	if e.known {
-		if err := t.batch.Delete(changeKey(e.rec.rev), nil); err != nil {
+// judgeAtOnce is how many records are judged before they are written.
+const judgeAtOnce = 256
+
+// placeAll writes the changed records, and what depends on them. Where they are many,
+// some are judged while others are written.
+func (t *txn) placeAll() error {
+	rev := t.meta.rev + 1
+	if len(t.order) <= judgeAtOnce {
+		return t.store(t.judge(t.order, rev))
+	}
+	ready := make(chan []placed, 4)
+	go func() {
+		defer close(ready)
+		for some := range slices.Chunk(t.order, judgeAtOnce) {
+			ready <- t.judge(some, rev)
+			rev += uint64(len(some))
+		}
+	}()
+	var err error
+	for some := range ready {
+		if err == nil {
+			err = t.store(some)
+		}
+	}
+	return err
+}
+
+// judge finds out where records belong now; the first gets rev, and so on. It reads
+// the txn and changes nothing but the records.
+func (t *txn) judge(entries []*entry, rev uint64) []placed {
+	out := make([]placed, len(entries))
+	var scratch, room []byte
+	for i, e := range entries {
+		p := &out[i]
+		p.entry, p.old, p.place = e, e.rec.rev, e.rec.place(t.marks)
+		p.live = p.place[0] != placeDead
+		if name := t.s.names.text(e.collection); p.live && !isSystem(name) {
+			p.hash, scratch = e.rec.hash(name, e.id, t.marks, scratch)
+		}
+		e.rec.rev = rev + uint64(i)
+		start := len(room)
+		room = e.rec.append(room)
+		p.val = room[start:len(room):len(room)]
+	}
+	return out
+}
+
+// store puts records and their index entries into the batch, and keeps the counters.
+func (t *txn) store(records []placed) error {
+	for i := range records {
+		p := &records[i]
+		t.tally(p)
+		if err := t.put(p); err != nil {
 			return err
 		}
 	}
-	moved := !e.known || string(place) != string(e.place)
-	if e.known && moved {
-		t.key = recordKey(t.key[:0], e.collection, e.place, e.id)
+	return nil
+}
+
+// tally keeps counts and state hash.
+func (t *txn) tally(p *placed) {
+	system := isSystem(t.s.names.text(p.collection))
+	if p.entry.live {
+		t.meta.counts[p.collection]--
+		if !system {
+			t.meta.hash.subtract(p.entry.hash)
+		}
+	}
+	if p.live {
+		t.meta.counts[p.collection]++
+		if !system {
+			t.meta.hash.add(p.hash)
+		}
+	}
+	switch {
+	case p.live && !p.entry.live:
+		t.born++
+	case p.entry.live && !p.live:
+		t.died++
+	}
+}
+
+// put puts a record and its index entries into the batch.
+func (t *txn) put(p *placed) error {
+	if p.known {
+		if err := t.batch.Delete(changeKey(p.old), nil); err != nil {
+			return err
+		}
+	}
+	moved := !p.known || string(p.place) != string(p.entry.place)
+	if p.known && moved {
+		t.key = recordKey(t.key[:0], p.collection, p.entry.place, p.id)
 		if err := t.batch.Delete(t.key, nil); err != nil {
 			return err
 		}
 	}
 	t.meta.rev++
-	e.rec.rev = t.meta.rev
-	t.key = recordKey(t.key[:0], e.collection, place, e.id)
-	t.val = e.rec.append(t.val[:0])
-	if err := t.batch.Set(t.key, t.val, nil); err != nil {
+	t.key = recordKey(t.key[:0], p.collection, p.place, p.id)
+	if err := t.batch.Set(t.key, p.val, nil); err != nil {
 		return err
 	}
 	if moved {
-		t.key = idKey(t.key[:0], e.collection, e.id)
-		if !e.known {
-			t.s.absence.add(e.collection, t.key)
+		t.key = idKey(t.key[:0], p.collection, p.id)
+		if !p.known {
+			t.s.absence.add(p.collection, t.key)
 		}
-		if err := t.batch.Set(t.key, place, nil); err != nil {
+		if err := t.batch.Set(t.key, p.place, nil); err != nil {
 			return err
 		}
 	}
-	t.val = append(binary.BigEndian.AppendUint32(t.val[:0], e.collection), e.id...)
-	return t.batch.Set(changeKey(e.rec.rev), t.val, nil)
+	t.val = append(binary.BigEndian.AppendUint32(t.val[:0], p.collection), p.id...)
+	return t.batch.Set(changeKey(t.meta.rev), t.val, nil)
 }
 
 func isSystem(collection string) bool { return strings.HasPrefix(collection, "_") }

@@ -64,7 +64,7 @@ func (u *undoer) mark(id string) error {
 	if err != nil {
 		return err
 	}
-	u.put(e, value{name: "state", at: stamp{class: Owner, clock: clock, device: u.s.device}, data: []byte(`"undone"`)})
+	u.join(e, value{name: "state", at: stamp{class: Owner, clock: clock, device: u.s.device}, data: []byte(`"undone"`)})
 	return nil
 }
 
@@ -130,7 +130,7 @@ func (u *undoer) restoreRecord(priors uint32, id string) (n int, err error) {
 			continue
 		}
 		restored.at = stamp{class: Source, clock: clock, device: u.s.device, imp: restored.at.imp}
-		if u.put(e, *restored) {
+		if u.join(e, *restored) {
 			n++
 		}
 	}

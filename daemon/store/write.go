@@ -306,7 +306,7 @@ func (w *editor) merge(e *entry, d *draft, at stamp) (differs bool, replaced []v
 		if seen && bytes.Equal(before.data, p.data) || !seen && given.isNull() {
 			continue
 		}
-		if !w.put(e, given) {
+		if !w.join(e, given) {
 			continue
 		}
 		differs = true
@@ -409,10 +409,10 @@ func (w *editor) keepPrior(e *entry, replaced []value) error {
 		return err
 	}
 	at := stamp{class: Source, clock: clock, device: w.s.device}
-	w.put(p, value{name: "collection", at: at, data: quote(nil, collection)})
-	w.put(p, value{name: "id", at: at, data: quote(nil, e.id)})
+	w.join(p, value{name: "collection", at: at, data: quote(nil, collection)})
+	w.join(p, value{name: "id", at: at, data: quote(nil, e.id)})
 	if e.rec.deleted {
-		w.put(p, value{name: priorTomb, at: at, data: quote(nil, w.tombText(e.rec.tomb))})
+		w.join(p, value{name: priorTomb, at: at, data: quote(nil, w.tombText(e.rec.tomb))})
 	}
 	for _, v := range replaced {
 		raw, err := json.Marshal(priorValue{
@@ -422,7 +422,7 @@ func (w *editor) keepPrior(e *entry, replaced []value) error {
 		if err != nil {
 			return err
 		}
-		w.put(p, value{name: priorName(v.name), at: at, data: normalise(raw)})
+		w.join(p, value{name: priorName(v.name), at: at, data: normalise(raw)})
 	}
 	return nil
 }
