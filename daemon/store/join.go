@@ -134,7 +134,7 @@ func (j *joiner) line(l *line) error {
 	if !isSystem(j.collection.text) {
 		at.imp = j.number(&j.imp, l.imp)
 	}
-	if !e.known && len(e.rec.values) == 0 && !e.rec.deleted && distinct(l.parts) {
+	if e.blank() && distinct(l.parts) {
 		j.fresh(e, l.parts, at)
 		return nil
 	}

@@ -178,23 +178,22 @@ func zone(minutes int16) *time.Location {
 // id, time, source and fields, each with its length before it. Revisions and imports
 // are no part of it.
 func (r *record) hash(collection, id string, m marks, scratch []byte) ([32]byte, []byte) {
-	b := append(scratch[:0], "locker record v1"...)
-	part := func(s []byte) {
-		b = binary.AppendUvarint(b, uint64(len(s)))
-		b = append(b, s...)
-	}
-	b = binary.AppendUvarint(b, uint64(len(collection)))
-	b = append(b, collection...)
-	b = binary.AppendUvarint(b, uint64(len(id)))
-	b = append(b, id...)
+	b := appendPair(append(scratch[:0], hashLabel...), collection, id)
 	for _, v := range r.values {
 		if v.visible(m) {
-			b = binary.AppendUvarint(b, uint64(len(v.name)))
-			b = append(b, v.name...)
-			part(v.data)
+			b = appendPair(b, v.name, v.data)
 		}
 	}
 	return sha256.Sum256(b), b
+}
+
+const hashLabel = "locker record v1"
+
+func appendPair[T string | []byte](b []byte, name string, data T) []byte {
+	b = binary.AppendUvarint(b, uint64(len(name)))
+	b = append(b, name...)
+	b = binary.AppendUvarint(b, uint64(len(data)))
+	return append(b, data...)
 }
 
 var errRecord = errors.New("damaged record")
@@ -273,6 +272,35 @@ func (r *record) append(b []byte) []byte {
 	}
 	for _, v := range r.values {
 		b = append(b, v.data...)
+	}
+	return b
+}
+
+// appendFresh encodes a record all of whose values have one revision, as append does.
+func appendFresh(b []byte, rev uint64, at stamp, parts []part) []byte {
+	b = append(b, recordVersion)
+	b = binary.AppendUvarint(b, rev)
+	b = append(b, 1, byte(at.class))
+	b = binary.BigEndian.AppendUint64(b, at.clock)
+	b = binary.AppendUvarint(b, uint64(at.device))
+	b = binary.AppendUvarint(b, uint64(at.imp))
+	size := uvarintSize(uint64(len(parts)))
+	for _, p := range parts {
+		size += uvarintSize(uint64(len(p.name))) + len(p.name)
+	}
+	b = append(b, 0)
+	b = binary.AppendUvarint(b, uint64(size))
+	b = binary.AppendUvarint(b, uint64(len(parts)))
+	for _, p := range parts {
+		b = binary.AppendUvarint(b, uint64(len(p.name)))
+		b = append(b, p.name...)
+	}
+	b = append(b, allFirst)
+	for _, p := range parts {
+		b = binary.AppendUvarint(b, uint64(len(p.data)))
+	}
+	for _, p := range parts {
+		b = append(b, p.data...)
 	}
 	return b
 }

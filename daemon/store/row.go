@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 )
 
@@ -124,6 +125,32 @@ func (r *row) find(name string) int {
 		}
 	}
 	return -1
+}
+
+// place says where the record belongs in its collection.
+func (r *row) place(m marks) []byte {
+	place := []byte{placeDead}
+	for i, name := range r.shape.names {
+		if !r.visible(i, m) {
+			continue
+		}
+		if name == timeName {
+			return append([]byte{placeTime}, r.value(i)[:timeSize]...)
+		}
+		place[0] = placeNoTime
+	}
+	return place
+}
+
+// hash is the hash of a live record; see record.hash.
+func (r *row) hash(collection, id string, m marks, scratch []byte) ([32]byte, []byte) {
+	b := appendPair(append(scratch[:0], hashLabel...), collection, id)
+	for i, name := range r.shape.names {
+		if r.visible(i, m) {
+			b = appendPair(b, name, r.value(i))
+		}
+	}
+	return sha256.Sum256(b), b
 }
 
 // record returns the row as a record of its own, sharing nothing.

@@ -31,7 +31,7 @@ type txn struct {
 	key, val   []byte
 	scratch    []byte
 	room       []entry
-	values     []value
+	arena      []byte
 }
 
 // An entry is a record in a txn.
@@ -44,6 +44,7 @@ type entry struct {
 	live       bool   // it was live
 	hash       [32]byte
 	changed    bool
+	encoded    []byte // in place of rec, with the rev that it will have
 }
 
 // begin begins a txn that will write about size bytes.
@@ -62,7 +63,7 @@ func (s *Store) begin(size int) *txn {
 func (t *txn) load(collection uint32, id string) (*entry, error) {
 	t.key = idKey(t.key[:0], collection, id)
 	if e, ok := t.entries[string(t.key)]; ok {
-		return e, nil
+		return e, e.decode()
 	}
 	e := t.newEntry()
 	e.collection, e.id = collection, id
@@ -127,24 +128,45 @@ func (s *Store) marksOf(rev uint64, old marks) marks {
 	return *s.marks.Load()
 }
 
-// fresh fills a record that is not there yet with parts that are sorted, and reports
-// whether there are any.
+// fresh makes a record that is not there yet of parts that are sorted, and reports
+// whether there are any. It is encoded at once: most are never looked at again.
 func (t *txn) fresh(e *entry, parts []part, at stamp) bool {
 	if len(parts) == 0 {
 		return false
 	}
-	if cap(t.values)-len(t.values) < len(parts) {
-		t.values = make([]value, 0, max(len(parts), 2048))
-	}
-	start := len(t.values)
-	for _, p := range parts {
-		t.values = append(t.values, value{name: p.name, at: at, data: p.data})
-	}
-	end := len(t.values)
-	e.rec.values = t.values[start:end:end]
 	t.touch(e)
+	size := 64
+	for _, p := range parts {
+		size += len(p.name) + len(p.data) + 8
+	}
+	if cap(t.arena)-len(t.arena) < size {
+		t.arena = make([]byte, 0, max(size, arenaSize))
+	}
+	start := len(t.arena)
+	t.arena = appendFresh(t.arena, t.meta.rev+uint64(len(t.order)), at, parts)
+	e.encoded = t.arena[start:len(t.arena):len(t.arena)]
 	t.note(at)
 	return true
+}
+
+// blank says that nothing is known of the record.
+func (e *entry) blank() bool {
+	return !e.known && e.encoded == nil && len(e.rec.values) == 0 && !e.rec.deleted
+}
+
+const arenaSize = 64 << 10
+
+// decode makes e.rec of what fresh encoded.
+func (e *entry) decode() error {
+	if e.encoded == nil {
+		return nil
+	}
+	var r row
+	if err := r.read(e.encoded); err != nil {
+		return err
+	}
+	e.rec, e.encoded = r.record(), nil
+	return nil
 }
 
 // touch notes that a record has changed.
@@ -267,6 +289,9 @@ func (t *txn) mark() error {
 		if e.collection != name {
 			continue
 		}
+		if err := e.decode(); err != nil {
+			return err
+		}
 		imp := t.s.names.number(e.id)
 		if clock := e.rec.markOf(); clock != t.marks[imp] {
 			t.jobs[imp] = t.marks[imp]
@@ -328,9 +353,16 @@ func (t *txn) placeAll() error {
 // the txn and changes nothing but the records.
 func (t *txn) judge(entries []*entry, rev uint64) []placed {
 	out := make([]placed, len(entries))
-	var scratch, room []byte
+	var (
+		scratch, room []byte
+		r             row
+	)
 	for i, e := range entries {
 		p := &out[i]
+		if e.encoded != nil {
+			scratch = t.judgeEncoded(p, e, &r, scratch)
+			continue
+		}
 		p.entry, p.old, p.place = e, e.rec.rev, e.rec.place(t.marks)
 		p.live = p.place[0] != placeDead
 		if name := t.s.names.text(e.collection); p.live && !isSystem(name) {
@@ -342,6 +374,20 @@ func (t *txn) judge(entries []*entry, rev uint64) []placed {
 		p.val = room[start:len(room):len(room)]
 	}
 	return out
+}
+
+// judgeEncoded judges a record that fresh encoded.
+func (t *txn) judgeEncoded(p *placed, e *entry, r *row, scratch []byte) []byte {
+	p.entry, p.val = e, e.encoded
+	if err := r.read(e.encoded); err != nil {
+		panic(err) // it was just written
+	}
+	p.place = r.place(t.marks)
+	p.live = p.place[0] != placeDead
+	if name := t.s.names.text(e.collection); p.live && !isSystem(name) {
+		p.hash, scratch = r.hash(name, e.id, t.marks, scratch)
+	}
+	return scratch
 }
 
 // store puts records and their index entries into the batch, and keeps the counters.

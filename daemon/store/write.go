@@ -280,7 +280,7 @@ func (w *editor) write(d *draft, n *Counts) error {
 	if isSystem(d.collection) {
 		at.imp = 0 // a system record belongs to no import, so that undo cannot hide it
 	}
-	if !e.known && len(e.rec.values) == 0 && !e.rec.deleted {
+	if e.blank() {
 		return w.wrote(e, d, w.fresh(e, withoutNulls(d.parts), at), false, nil, n)
 	}
 	was := e.rec.live(w.marks)
@@ -331,17 +331,20 @@ func (w *editor) wrote(e *entry, d *draft, differs, was bool, replaced []value, 
 			return err
 		}
 	}
-	if w.s.validate != nil && !isSystem(d.collection) {
-		return w.validate(e, d)
+	if w.s.validate == nil || isSystem(d.collection) {
+		return nil
 	}
-	return nil
+	if err := e.decode(); err != nil {
+		return err
+	}
+	return w.validate(e, d)
 }
 
 func (w *editor) count(n *Counts, was, differs bool, e *entry) {
 	switch {
 	case !differs:
 		n.Same++
-	case !was && e.rec.live(w.marks):
+	case !was && (e.encoded != nil || e.rec.live(w.marks)):
 		n.New++
 	default:
 		n.Changed++
