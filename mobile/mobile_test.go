@@ -117,7 +117,7 @@ func TestPhone(t *testing.T) {
 		t.Errorf("stored in part: %s", got)
 	}
 	got := text(l.Put("notes", []byte(`{"id":"n1","time":"2026-01-04T10:00:00Z","fields":{"text":"one"}}
-		{"id":"n2","time":"2026-01-05T10:00:00Z","fields":{"text":"two"}}`)))
+		{"id":"n2","time":"2026-01-05T10:00:00Z","fields":{"text":"two hundred words"}}`)))
 	if got != `{"changed":0,"new":2,"same":0}` {
 		t.Errorf("put: %s", got)
 	}
@@ -125,7 +125,7 @@ func TestPhone(t *testing.T) {
 		t.Error("the sync is not complete")
 	}
 	for name, object := range sky.objects {
-		if strings.Contains(string(object), "two") {
+		if strings.Contains(string(object), "hundred words") {
 			t.Errorf("%s holds plain text", name)
 		}
 	}
@@ -142,7 +142,7 @@ func TestPhone(t *testing.T) {
 	}
 	l = lock(mobile.Open(dir, keys))
 	defer l.Close()
-	if got := data(l.Query(`{"collection":"notes","where":"text = \"two\"","fields":["text"],"limit":5}`)); !strings.Contains(string(got), `{"text":"two"}`) || strings.Contains(string(got), "one") {
+	if got := data(l.Query(`{"collection":"notes","where":"text = \"two hundred words\"","fields":["text"],"limit":5}`)); !strings.Contains(string(got), `{"text":"two hundred words"}`) || strings.Contains(string(got), "one") {
 		t.Errorf("query: %s", got)
 	}
 
@@ -184,7 +184,7 @@ func TestPhoneBudget(t *testing.T) {
 	if passes < 2 {
 		t.Errorf("complete in %d pass, so the budget did not bound it", passes)
 	}
-	text(l.Put("notes", []byte(`{"id":"n2","fields":{"text":"two"}}`)))
+	text(l.Put("notes", []byte(`{"id":"n2","fields":{"text":"two hundred words"}}`)))
 	sky.fail = 1
 	if got := field(t, text(l.Sync(60, 0, nil)), "failed"); !strings.Contains(got, "no network") {
 		t.Errorf("failed: %s", got)
