@@ -267,7 +267,7 @@ func (imp *importer) read(ctx context.Context, f found) (FileReport, error) {
 }
 
 // importBatch is how many records are written at once.
-const importBatch = 1000
+const importBatch = 10_000
 
 // storeFound writes what a connector found in one file, or only counts it.
 func (imp *importer) storeFound(ctx context.Context, r *reader, out *sink, report *FileReport) error {
