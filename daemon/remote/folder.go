@@ -209,6 +209,9 @@ func (f *FolderRemote) Get(ctx context.Context, name string, off, n int64) (io.R
 		return nil, err
 	}
 	defer root.Close()
+	if !readable(root, name) {
+		return io.NopCloser(strings.NewReader("")), nil // no object: that is for the reader to say
+	}
 	file, err := root.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, notFound(name)
@@ -216,14 +219,7 @@ func (f *FolderRemote) Get(ctx context.Context, name string, off, n int64) (io.R
 	if err != nil {
 		return nil, folderFault(f.dir, err)
 	}
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &fault.Fault{Kind: fault.Broken, What: fmt.Sprintf("%s is no file", filepath.Join(f.dir, filepath.FromSlash(name)))}
-	}
-	if err == nil {
-		_, err = file.Seek(off, io.SeekStart)
-	}
-	if err != nil {
+	if _, err = file.Seek(off, io.SeekStart); err != nil {
 		file.Close()
 		return nil, folderFault(f.dir, err)
 	}
@@ -235,6 +231,18 @@ func (f *FolderRemote) Get(ctx context.Context, name string, off, n int64) (io.R
 		io.Reader
 		io.Closer
 	}{r, file}, nil
+}
+
+// readable says whether what has an object's name can be opened: not a pipe, at
+// which opening would wait for ever, nor a folder or a link that leads away. Such a
+// thing stops nobody from reading the other objects.
+func readable(root *os.Root, name string) bool {
+	info, err := root.Stat(name)
+	if err == nil {
+		return info.Mode().IsRegular()
+	}
+	link, linkErr := root.Lstat(name)
+	return linkErr != nil || link.Mode()&fs.ModeSymlink == 0 || errors.Is(err, fs.ErrNotExist)
 }
 
 // List yields the objects whose names begin with prefix, in no order. Other files are
