@@ -65,6 +65,7 @@ var rows = []row{
 	{"read /etc/passwd", "nl", false},
 	{"list the root", "nl", false},
 	{"stat a file", "nf", false},
+	{"learn the machine's name", "nf", false},
 	{"chmod a file", "ns", false},
 	{"set a file's time", "ns", false},
 	{"write a file", "nl", false},
@@ -184,12 +185,16 @@ func targets(t *testing.T) (text, program string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { packets.Close() })
+	machine, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
 	encoded, err := json.Marshal(map[string]any{
 		"Secret": at("secret"), "Dir": dir, "Program": program, "Other": at("other"), "Named": at("named"),
 		"TCP": listen(t, "tcp", "127.0.0.1:0"), "UDP": packets.LocalAddr().String(),
 		"Unix": socket, "Abstract": listen(t, "unix", "@locker-test-"+filepath.Base(base)),
 		"Env": "LOCKER_TEST_SECRET", "FD": openFile(t, at("secret")), "PID": os.Getpid(),
-		"Address": uint64(uintptr(unsafe.Pointer(&hostMemory))),
+		"Address": uint64(uintptr(unsafe.Pointer(&hostMemory))), "Machine": machine,
 	})
 	if err != nil {
 		t.Fatal(err)

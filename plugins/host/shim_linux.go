@@ -146,6 +146,9 @@ func readPlan() (*plan, error) {
 
 // newRoot makes a file system in memory the root, and lets go of the old one.
 func (p *plan) newRoot() error {
+	if err := unix.Sethostname([]byte("locker")); err != nil {
+		return fmt.Errorf("name of the machine: %w", err)
+	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("mount /: %w", err)
 	}

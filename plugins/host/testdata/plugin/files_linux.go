@@ -50,6 +50,16 @@ var fileAttempts = map[string]attempt{
 		_, err := os.Stat(t.Secret)
 		return err
 	},
+	"learn the machine's name": func(_ context.Context, t *Targets, _ plugins.AppEnv) error {
+		var name unix.Utsname
+		if err := unix.Uname(&name); err != nil {
+			return err
+		}
+		if got := unix.ByteSliceToString(name.Nodename[:]); got != t.Machine {
+			return fmt.Errorf("it is called %q here", got)
+		}
+		return nil
+	},
 	"chmod a file": func(_ context.Context, t *Targets, _ plugins.AppEnv) error {
 		return os.Chmod(t.Secret, 0o644)
 	},

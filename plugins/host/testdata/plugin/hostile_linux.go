@@ -27,6 +27,7 @@ type Targets struct {
 	PID      int    // the host
 	Address  uint64 // of eight bytes in the host's memory, which are "8 bytes!"
 	Named    string // a file that a remote may read
+	Machine  string // the name of the machine
 }
 
 // An attempt tries one thing. It returns nil if it worked and otherwise why not.
