@@ -145,7 +145,7 @@ func times(a, b took) (wall, cpu float64) {
 }
 
 func fillStore(b *testing.B, s *Store, records *benchData) {
-	a := Author{Class: Source, Source: "bank/CH00", Import: "import1", Lazy: true}
+	a := Author{Class: Source, Source: "bank/CH00", Import: "import1"}
 	for batch := range records.chunks(benchWrites, nil) {
 		n, err := s.Write(context.Background(), a, batch...)
 		must(b, err)
@@ -153,7 +153,6 @@ func fillStore(b *testing.B, s *Store, records *benchData) {
 			b.Fatalf("%+v", n)
 		}
 	}
-	must(b, s.Sync(context.Background()))
 }
 
 func rawPebble(b *testing.B, dir string) *pebble.DB {

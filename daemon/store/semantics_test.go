@@ -438,7 +438,7 @@ func TestChanged(t *testing.T) {
 func TestClose(t *testing.T) {
 	s := testStore(t, "d")
 	for i := range 600 {
-		write(t, s, Author{Class: Owner, Lazy: true}, note(fmt.Sprint(i), `{"x":1}`))
+		write(t, s, ownerAuthor, note(fmt.Sprint(i), `{"x":1}`))
 	}
 	closed := make(chan error)
 	n := 0

@@ -92,10 +92,6 @@ type Author struct {
 	Import string
 	// System may reach the collections whose names begin with "_".
 	System bool
-	// Lazy writes return before they are durable: a crash may lose the last of them,
-	// but never one before a write that was durable, nor part of one. An import, whose
-	// end is a write of its own, is lazy.
-	Lazy bool
 }
 
 // Counts say what a write did: how many records are new, were the same already,
@@ -212,16 +208,6 @@ func (s *Store) publish() {
 		}
 	}
 	s.shown.Store(p)
-}
-
-// Sync makes all writes durable that have returned.
-func (s *Store) Sync(ctx context.Context) error {
-	done, err := s.use(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	return s.db.LogData(nil, pebble.Sync)
 }
 
 // Collections returns how many records each collection has, without those whose

@@ -26,7 +26,6 @@ type txn struct {
 	settled bool // the jobs are done with this txn
 
 	born, died int  // records that came to be live, and ceased to
-	lazy       bool // need not be durable at once
 	urgent     bool // written on this device, and others should know soon
 	key, val   []byte
 	scratch    []byte
@@ -204,7 +203,7 @@ func (t *txn) note(at stamp) {
 	t.imports[at.imp] = n
 }
 
-// commit writes what changed. When it returns nil it is durable, if not lazy.
+// commit writes what changed. When it returns nil it is durable.
 func (t *txn) commit() error {
 	defer t.batch.Close()
 	if len(t.order) == 0 && t.batch.Empty() {
@@ -267,13 +266,10 @@ func (t *txn) apply(saved int) error {
 	return nil
 }
 
-// write makes the batch durable, if not lazy.
+// write makes the batch durable.
 func (t *txn) write(bulk bool) error {
-	switch {
-	case bulk:
+	if bulk {
 		return t.s.commitBulk(t.batch, t.meta.rev)
-	case t.lazy:
-		return t.batch.Commit(pebble.NoSync)
 	}
 	return t.batch.Commit(pebble.Sync)
 }

@@ -23,9 +23,9 @@ const (
 )
 
 // Write writes records, all or none, and only what differs from what can be seen.
-// They are durable when it returns nil, unless the author is lazy. Given fields replace those that are there,
-// a null removes one, others are left alone, and so are time and source where a
-// record has none. A value of class Source never replaces one of the owner's, nor
+// They are durable when it returns nil. Given fields replace those that are there, a
+// null removes one, others are left alone, and so are time and source where a record
+// has none. A value of class Source never replaces one of the owner's, nor
 // does it bring back what the owner deleted.
 //
 // Where the author writes for an import, what class Source replaces is kept in the
@@ -56,7 +56,7 @@ func (s *Store) edit(ctx context.Context, a Author, records []locker.Record, kee
 		size += len(records[i].Fields) + 3*len(records[i].ID) + recordCost
 	}
 	w := &editor{txn: s.begin(size), author: a, clock: s.tick()}
-	w.imp, w.lazy = s.names.number(a.Import), a.Lazy
+	w.imp = s.names.number(a.Import)
 	for i := range drafts {
 		if err := w.write(&drafts[i], &n); err != nil {
 			return Counts{}, fail(drafts[i].collection, drafts[i].id, err)
