@@ -64,9 +64,6 @@ func (l *Locker) remoteRows(s replica.Status) []RemoteInfo {
 		for _, r := range s.Remotes {
 			if r.Name == name {
 				row.Unsent, row.LastSync, row.Problem = r.Unsent, r.LastSync, r.Problem
-				if s.Waiting { // what is not sealed yet makes one object more at least
-					row.Unsent++
-				}
 			}
 		}
 		rows = append(rows, row)
@@ -74,11 +71,5 @@ func (l *Locker) remoteRows(s replica.Status) []RemoteInfo {
 	return rows
 }
 
-// notices turns what the replica has noticed into what callers see; never nil.
-func notices(in []replica.Notice) []Notice {
-	out := []Notice{}
-	for _, n := range in {
-		out = append(out, Notice{Kind: n.Kind, Object: n.Object, Device: n.Device, Since: n.Since, What: n.What, Do: n.Do})
-	}
-	return out
-}
+// notices are what the replica has noticed; never nil, which callers would see as null.
+func notices(list []Notice) []Notice { return append([]Notice{}, list...) }

@@ -3,6 +3,8 @@ package daemon
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/locker-project/locker/daemon/replica"
 )
 
 // What calls take and answer. These are the JSON shapes that scripts see.
@@ -99,14 +101,7 @@ type PutSummary struct {
 }
 
 // A Notice is one thing that waits or is wrong: an element of pending and alarms.
-type Notice struct {
-	Kind   string    `json:"kind"`
-	Object string    `json:"object,omitempty"`
-	Device string    `json:"device,omitempty"`
-	Since  time.Time `json:"since,omitzero"`
-	What   string    `json:"what"`
-	Do     string    `json:"do"`
-}
+type Notice = replica.Notice
 
 // SyncParams are the parameters of the call sync.
 type SyncParams struct {

@@ -121,9 +121,20 @@ func TestPhone(t *testing.T) {
 	if got != `{"changed":0,"new":2,"same":0}` {
 		t.Errorf("put: %s", got)
 	}
+	if got := field(t, text(l.Status()), "unsent"); got == "0" {
+		t.Error("what was just put counts as sent")
+	}
 	if got := field(t, text(l.Sync(60, 0, nil)), "complete"); got != "true" {
 		t.Error("the sync is not complete")
 	}
+	if got := field(t, text(l.Status()), "unsent"); got != "0" {
+		t.Errorf("after a complete sync %s objects are unsent", got)
+	}
+	text(l.Put("notes", []byte(`{"id":"n3","fields":{"text":"three"}}`)))
+	if got := field(t, text(l.Status()), "unsent"); got != "1" {
+		t.Errorf("with a change that is not sealed yet %s objects are unsent, want 1", got)
+	}
+	text(l.Sync(60, 0, nil))
 	for name, object := range sky.objects {
 		if strings.Contains(string(object), "hundred words") {
 			t.Errorf("%s holds plain text", name)

@@ -8,15 +8,6 @@ import (
 
 // These are the JSON shapes of Sync and Status, the same that the command line has.
 
-type notice struct {
-	Kind   string    `json:"kind"`
-	Object string    `json:"object,omitempty"`
-	Device string    `json:"device,omitempty"`
-	Since  time.Time `json:"since,omitzero"`
-	What   string    `json:"what"`
-	Do     string    `json:"do"`
-}
-
 type syncSummary struct {
 	Complete    bool              `json:"complete"`
 	ObjectsUp   int               `json:"objects_up"`
@@ -25,8 +16,8 @@ type syncSummary struct {
 	BytesDown   int64             `json:"bytes_down"`
 	Requests    int64             `json:"requests"`
 	Records     int               `json:"records"`
-	Pending     []notice          `json:"pending"`
-	Alarms      []notice          `json:"alarms"`
+	Pending     []replica.Notice  `json:"pending"`
+	Alarms      []replica.Notice  `json:"alarms"`
 	Failed      map[string]string `json:"failed,omitempty"`
 }
 
@@ -36,8 +27,8 @@ type status struct {
 	Devices     []device         `json:"devices"`
 	Remotes     []remoteInfo     `json:"remotes"`
 	Unsent      int              `json:"unsent"`
-	Pending     []notice         `json:"pending"`
-	Alarms      []notice         `json:"alarms"`
+	Pending     []replica.Notice `json:"pending"`
+	Alarms      []replica.Notice `json:"alarms"`
 	Records     int64            `json:"records"`
 	Collections map[string]int64 `json:"collections"`
 	StateHash   string           `json:"state_hash"`
@@ -81,7 +72,7 @@ func (l *Locker) Status() (string, error) {
 		out.Devices = append(out.Devices, device{d.ID, d.Name, d.This, d.Removed, d.LastSeen})
 	}
 	for _, r := range s.Remotes {
-		out.Unsent += r.Unsent
+		out.Unsent = max(out.Unsent, r.Unsent)
 		out.Remotes = append(out.Remotes, remoteInfo{r.Name, r.Unsent, r.LastSync, r.Problem})
 	}
 	return encode(out)
@@ -101,10 +92,5 @@ func encodeSummary(s replica.Summary, complete bool) (string, error) {
 	return encode(out)
 }
 
-func notices(list []replica.Notice) []notice {
-	out := make([]notice, len(list))
-	for i, n := range list {
-		out[i] = notice(n)
-	}
-	return out
-}
+// notices are what the replica has noticed; never nil, which the app would see as null.
+func notices(list []replica.Notice) []replica.Notice { return append([]replica.Notice{}, list...) }

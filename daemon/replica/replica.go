@@ -88,14 +88,14 @@ func (p Progress) tell(doing string, done, total int64) {
 	}
 }
 
-// A Notice is one thing that waits or is wrong.
+// A Notice is one thing that waits or is wrong. Its JSON is what scripts see.
 type Notice struct {
-	Kind   string    // "missing", "bad", "newer", "closed", "members", "fork", "ahead", "unseen", "silent", "clock", "blob"
-	Object string    // name on the remote, or empty
-	Device string    // whose it is, or empty
-	Since  time.Time // when it was first noticed
-	What   string    // a sentence
-	Do     string    // what the owner can do
+	Kind   string    `json:"kind"`             // "missing", "bad", "newer", "closed", "members", "fork", "ahead", "unseen", "silent", "clock", "blob"
+	Object string    `json:"object,omitempty"` // name on the remote, or empty
+	Device string    `json:"device,omitempty"` // whose it is, or empty
+	Since  time.Time `json:"since,omitzero"`   // when it was first noticed
+	What   string    `json:"what"`             // a sentence
+	Do     string    `json:"do"`               // what the owner can do
 }
 
 // SyncOptions say what a pass does.
@@ -156,8 +156,6 @@ type Status struct {
 	Devices         []DeviceStatus
 	Remotes         []RemoteStatus
 	Pending, Alarms []Notice
-	// Waiting says that there are changes that are not sealed yet.
-	Waiting bool
 }
 
 // A DeviceStatus is one device of the locker.
@@ -172,7 +170,7 @@ type DeviceStatus struct {
 // A RemoteStatus is one remote.
 type RemoteStatus struct {
 	Name     string
-	Unsent   int       // objects not yet put there
+	Unsent   int       // objects not yet put there, and one for changes that are not sealed yet
 	LastSync time.Time // the last pass that reached it and sent everything
 	Problem  string    // of the last pass, or empty
 }

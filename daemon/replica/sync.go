@@ -547,7 +547,7 @@ func (r *Replica) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return s, err
 	}
-	s.Waiting = len(lines) > 0
+	unsealed := min(len(lines), 1) // they make one object at least
 	r.mu.Lock()
 	remotes := slices.Clone(r.remotes)
 	r.mu.Unlock()
@@ -563,7 +563,7 @@ func (r *Replica) Status(ctx context.Context) (Status, error) {
 		r.mu.Lock()
 		last := max(note.Sync, r.synced[named.Name])
 		r.mu.Unlock()
-		s.Remotes = append(s.Remotes, RemoteStatus{named.Name, int(self.Seq - sent), at(last), note.Problem})
+		s.Remotes = append(s.Remotes, RemoteStatus{named.Name, int(self.Seq-sent) + unsealed, at(last), note.Problem})
 	}
 	return s, nil
 }
