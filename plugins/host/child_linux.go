@@ -318,34 +318,6 @@ func (c *child) listen(stderr io.Reader) {
 	m.Flush()
 }
 
-// Stdout has the one line in which the process says where it listens. What comes
-// after is not read.
-func (c *child) Stdout() io.ReadCloser {
-	return struct {
-		io.Reader
-		io.Closer
-	}{&firstLine{from: c.stdout}, c.stdout}
-}
-
-// Stderr is read by listen.
-func (c *child) Stderr() io.ReadCloser { return io.NopCloser(strings.NewReader("")) }
-
-// Name is the plugin's name.
-func (c *child) Name() string { return c.spec.Name }
-
-// ID is the process's number; empty before it has started.
-func (c *child) ID() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cmd == nil {
-		return ""
-	}
-	return strconv.Itoa(c.cmd.Process.Pid)
-}
-
-// Diagnose says what is known of a process that did not answer.
-func (c *child) Diagnose(context.Context) string { return "" }
-
 // Wait waits until the process has ended.
 func (c *child) Wait(ctx context.Context) error {
 	select {
@@ -354,12 +326,6 @@ func (c *child) Wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// Kill ends the process.
-func (c *child) Kill(context.Context) error {
-	c.kill()
-	return nil
 }
 
 // kill ends the process, or keeps it from starting.
@@ -373,12 +339,6 @@ func (c *child) kill() {
 	}
 	_ = c.cmd.Process.Kill()
 }
-
-// started reports whether there is, or was, a process.
-func (c *child) started() bool { return c.ID() != "" }
-
-// ended says how the process ended. It is called after done is closed.
-func (c *child) ended() string { return c.state.String() }
 
 // clean removes what the process leaves.
 func (c *child) clean() {
@@ -447,11 +407,6 @@ func (c *child) connected() {
 	if !c.layers.Namespaces && c.dir != "" {
 		_ = os.Chmod(c.dir, 0o500) // the folder is on the host's disk: nothing more goes into it
 	}
-}
-
-// HostToPlugin is not used: the host does not listen.
-func (c *child) HostToPlugin(network, address string) (string, string, error) {
-	return "", "", errors.New("a plugin does not dial")
 }
 
 // mode tells how the process is confined.

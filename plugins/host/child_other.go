@@ -103,33 +103,6 @@ func (c *child) Start(context.Context) error {
 	return nil
 }
 
-// Stdout has the line in which the process says where it listens.
-func (c *child) Stdout() io.ReadCloser {
-	return struct {
-		io.Reader
-		io.Closer
-	}{&firstLine{from: c.stdout}, c.stdout}
-}
-
-// Stderr is passed on by Start.
-func (c *child) Stderr() io.ReadCloser { return io.NopCloser(strings.NewReader("")) }
-
-// Name is the plugin's name.
-func (c *child) Name() string { return c.spec.Name }
-
-// ID is the process's number; empty before it has started.
-func (c *child) ID() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.cmd == nil {
-		return ""
-	}
-	return strconv.Itoa(c.cmd.Process.Pid)
-}
-
-// Diagnose says what is known of a process that did not answer.
-func (c *child) Diagnose(context.Context) string { return "" }
-
 // Wait waits until the process has ended. go-plugin calls it once.
 func (c *child) Wait(context.Context) error {
 	err := c.cmd.Wait()
@@ -137,12 +110,6 @@ func (c *child) Wait(context.Context) error {
 	c.end()
 	close(c.done)
 	return err
-}
-
-// Kill ends the process.
-func (c *child) Kill(context.Context) error {
-	c.kill()
-	return nil
 }
 
 func (c *child) kill() {
@@ -154,10 +121,6 @@ func (c *child) kill() {
 		_ = c.cmd.Process.Kill()
 	}
 }
-
-func (c *child) started() bool { return c.ID() != "" }
-
-func (c *child) ended() string { return c.state.String() }
 
 func (c *child) clean() {
 	if c.dir != "" {
@@ -177,11 +140,6 @@ func (c *child) PluginToHost(network, address string) (string, string, error) {
 		}
 	}
 	return "", "", fmt.Errorf("it wants to be reached at %q, which is not its own", network+" "+address)
-}
-
-// HostToPlugin is not used: the host does not listen.
-func (c *child) HostToPlugin(string, string) (string, string, error) {
-	return "", "", errors.New("a plugin does not dial")
 }
 
 func (c *child) connected() {}

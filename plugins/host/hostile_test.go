@@ -204,21 +204,7 @@ func targets(t *testing.T) (text, program string) {
 
 // listen takes all connections and what they send.
 func listen(t *testing.T, network, address string) string {
-	l, err := net.Listen(network, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _, _ = io.Copy(io.Discard, conn); conn.Close() }()
-		}
-	}()
-	return l.Addr().String()
+	return accept(t, network, address, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
 }
 
 // openFile opens a file so that it is inherited by every process that is started.

@@ -90,6 +90,14 @@ type mode struct {
 
 // victim listens and fails the test when somebody connects.
 func victim(t *testing.T, network, address string) string {
+	return accept(t, network, address, func(net.Conn) {
+		t.Errorf("the host was made to connect to %s %s", network, address)
+	})
+}
+
+// accept listens and hands each connection over, in a goroutine of its own; it is
+// closed afterwards. It returns the address.
+func accept(t *testing.T, network, address string, take func(net.Conn)) string {
 	l, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
@@ -101,8 +109,7 @@ func victim(t *testing.T, network, address string) string {
 			if err != nil {
 				return
 			}
-			conn.Close()
-			t.Errorf("the host was made to connect to %s %s", network, address)
+			go func() { take(conn); conn.Close() }()
 		}
 	}()
 	return l.Addr().String()
