@@ -295,6 +295,7 @@ func (r row) tried(column int) bool {
 // "worked", or why not.
 func attack(t *testing.T, on layers, program, targets string, names ...string) map[string]string {
 	t.Helper()
+	floodIsOver(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
 	defer cancel()
 	spec := Spec{Name: "hostile", Path: program, Args: []string{"hostile"}, only: &on}
@@ -340,6 +341,20 @@ func attack(t *testing.T, on layers, program, targets string, names ...string) m
 		}
 	}
 	return results
+}
+
+// floodIsOver waits until what a flood of processes left behind was reaped. The
+// limit of threads has room for all of the user's others: those that are counted
+// when a process starts and gone a moment later are room for an attempt.
+func floodIsOver(t *testing.T) {
+	t.Helper()
+	for range 1000 {
+		if othersThreads(layers{}) < 512 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Error("what a flood of processes left behind is still there after 20 s")
 }
 
 // endless is a view without end.
