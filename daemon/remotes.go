@@ -324,6 +324,32 @@ func (l *Locker) remoteAdd(ctx context.Context, p RemoteParams, _ *answer) (any,
 	return RemoteInfo{Name: p.Name, Spec: spec.String()}, nil
 }
 
+// remoteRemove is the call remote.remove: the remote is not used any more. What lies
+// there stays; its credentials are forgotten here.
+func (l *Locker) remoteRemove(ctx context.Context, p RemoteParams, _ *answer) (any, error) {
+	if err := l.confirm(p.Passphrase); err != nil {
+		return nil, err
+	}
+	names, list, err := l.remotes.get(p.Name)
+	if err != nil {
+		return nil, err
+	}
+	if p.Name == "" || len(names) != 1 {
+		return nil, usage("'locker remote list' lists them", "which remote is to be removed?")
+	}
+	if err := l.store.SetNotes(ctx, map[string][]byte{remotePrefix + p.Name: nil}); err != nil {
+		return nil, err
+	}
+	l.remotes.mu.Lock()
+	delete(l.remotes.list, p.Name)
+	l.remotes.mu.Unlock()
+	l.replica.SetRemotes(l.remotes.named())
+	if err := l.replica.ForgetRemote(ctx, p.Name); err != nil {
+		return nil, err
+	}
+	return RemoteInfo{Name: p.Name, Spec: list[0].Spec.String()}, list[0].close()
+}
+
 // remoteList is the call remote.list.
 func (l *Locker) remoteList(ctx context.Context, _ struct{}, a *answer) (any, error) {
 	status, err := l.replica.Status(ctx)

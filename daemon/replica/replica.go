@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -230,4 +231,34 @@ func (r *Replica) SetRemotes(remotes []Named) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.remotes = remotes
+}
+
+// ForgetRemote drops what is noted of a remote that is no longer used: under its
+// name another place may follow, which has nothing yet. It waits for a pass that goes
+// on; the remote must not be among those of SetRemotes any more.
+func (r *Replica) ForgetRemote(ctx context.Context, name string) error {
+	r.pass.Lock()
+	defer r.pass.Unlock()
+	n := notes{"sent/" + name: nil, "state/" + name: nil}
+	for _, prefix := range []string{"mend/" + name + "/", "wait/lost/" + name + "/", "wait/verify/" + name + "/"} {
+		if err := r.eachNote(ctx, prefix, func(key string, _ []byte) error {
+			n[prefix+key] = nil
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	if err := r.state.SetNotes(ctx, n); err != nil {
+		return err
+	}
+	r.waiting.Lock()
+	for key := range n {
+		delete(r.waits, strings.TrimPrefix(key, "wait/"))
+	}
+	r.waiting.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.checked, name)
+	delete(r.synced, name)
+	return nil
 }
