@@ -414,15 +414,3 @@ func (l *Locker) confirm(passphrase string) error {
 	_, err := unprotect(l.device.Secret, passphrase)
 	return err
 }
-
-// phraseCheck is the call phrase.check.
-func (l *Locker) phraseCheck(_ context.Context, p PhraseParams, _ *answer) (any, error) {
-	seed, err := crypto.ParsePhrase(p.Phrase)
-	if err != nil {
-		return nil, refused("check the words on your sheet: 24 of them, in their order", "that is no recovery phrase: %v", err)
-	}
-	if !l.keys.CheckPhrase(seed) {
-		return nil, refused("look for the sheet of this locker: "+l.keys.Locker(), "that is a recovery phrase, but not the one of this locker")
-	}
-	return nil, nil
-}

@@ -40,9 +40,9 @@ const (
 // and the edits that it has not sent.
 func Restore(ctx context.Context, home Home, s SetUp) (*Restored, error) {
 	harden()
-	seed, err := crypto.ParsePhrase(s.Phrase)
+	seed, err := parsePhrase(s.Phrase)
 	if err != nil {
-		return nil, refused("check the words on your sheet: 24 of them, in their order", "that is no recovery phrase: %v", err)
+		return nil, err
 	}
 	release, err := home.claim("locker restore")
 	if err != nil {

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -177,49 +175,6 @@ func (c *cli) restoreCommand() *cobra.Command {
 	f.StringVar(&remoteFile, "remote-file", "", "file whose first line is the remote, for one that holds secrets")
 	f.StringVar(&phraseFile, "phrase-file", "", "file that holds the recovery phrase")
 	f.StringVar(&name, "name", "", "name of this device (default: the host's)")
-	return cmd
-}
-
-// phrase reads the recovery phrase from a file or the terminal.
-func (c *cli) phrase(file string) (string, error) {
-	if file != "" {
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			return "", &daemon.Error{Code: daemon.CodeUsage, Message: fmt.Sprintf("cannot read the phrase: %v", err)}
-		}
-		return string(raw), nil
-	}
-	if isTerminal(c.in) {
-		return c.ask("Recovery phrase (24 words): ")
-	}
-	raw, err := io.ReadAll(io.LimitReader(c.in, 4<<10))
-	if err == nil && len(strings.TrimSpace(string(raw))) == 0 {
-		err = &daemon.Error{Code: daemon.CodeUsage, Message: "there is no recovery phrase", Next: "name a file with --phrase-file, or give the words on standard input"}
-	}
-	return string(raw), err
-}
-
-func (c *cli) phraseCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "phrase", Short: "Check the recovery phrase"}
-	var file string
-	check := &cobra.Command{
-		Use:     "check",
-		Short:   "See whether a phrase is the one of this locker",
-		Example: "  locker phrase check --phrase-file /media/usb/phrase\n  locker phrase check            (asks for it)",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			phrase, err := c.phrase(file)
-			if err != nil {
-				return err
-			}
-			return one(c, cmd.Context(), "phrase check", "phrase.check", daemon.PhraseParams{Phrase: phrase}, func(struct{}) error {
-				c.say("That is the phrase of this locker.")
-				return nil
-			})
-		},
-	}
-	check.Flags().StringVar(&file, "phrase-file", "", "file that holds the recovery phrase")
-	cmd.AddCommand(check)
 	return cmd
 }
 
