@@ -53,6 +53,14 @@ func marksGone(m uint64) []uint64 {
 	return slices.DeleteFunc(marksOn(m-1), func(n uint64) bool { return slices.Contains(now, n) })
 }
 
+func (p *pass) marksGone(m uint64) []uint64 {
+	if p.without.ladder && m > 1 {
+		now := markSet(m)
+		return slices.DeleteFunc(markSet(m-1), func(n uint64) bool { return slices.Contains(now, n) })
+	}
+	return marksGone(m)
+}
+
 func sorted(set map[uint64]bool) []uint64 {
 	numbers := make([]uint64, 0, len(set))
 	for n := range set {

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"runtime"
 )
 
 // The outbox is one list of objects, in the order in which they were sealed. An
@@ -39,13 +37,13 @@ func (r *Replica) stage(ctx context.Context, self *selfNote, n notes, objects ..
 		if err != nil {
 			return err
 		}
-		if err := writeFile(path, o.object); err != nil {
+		if err := r.writeFile(path, o.object); err != nil {
 			return fmt.Errorf("keeping a sealed object: %w", err)
 		}
 		dirs[filepath.Dir(path)] = true
 	}
 	for dir := range dirs {
-		if err := syncDir(dir); err != nil {
+		if err := r.disk.SyncDir(dir); err != nil {
 			return fmt.Errorf("keeping a sealed object: %w", err)
 		}
 	}
@@ -102,7 +100,7 @@ func (r *Replica) kept(ref Ref, sum string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	object, err := os.ReadFile(path)
+	object, err := r.disk.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -124,52 +122,27 @@ func (r *Replica) keep(ref Ref, object []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(path, object); err != nil {
+	if err := r.writeFile(path, object); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-// writeFile replaces a file, whole or not at all, and makes its bytes durable.
-func writeFile(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
-
-// syncDir makes the names in a folder durable, where the system knows how.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return r.disk.SyncDir(filepath.Dir(path))
 }
 
 // sendTo puts on a remote what it has not got of the outbox, up to line upTo.
 func (p *pass) sendTo(ctx context.Context, l *link, upTo uint64) error {
+	key := "sent/" + l.Name
+	if p.without.perRemote {
+		key = "sent/" + p.links[0].Name
+	}
 	var sent uint64
-	if _, err := p.note(ctx, "sent/"+l.Name, &sent); err != nil {
+	if _, err := p.note(ctx, key, &sent); err != nil {
 		return err
 	}
-	for seq := sent + 1; seq <= upTo; seq++ {
+	for next := sent + 1; next <= upTo; next++ {
+		seq := next
+		if p.without.inOrder {
+			seq = upTo - (next - sent - 1)
+		}
 		n := notes{}
 		var out outNote
 		if ok, err := p.note(ctx, outKey(seq), &out); err != nil {
@@ -179,7 +152,7 @@ func (p *pass) sendTo(ctx context.Context, l *link, upTo uint64) error {
 				return err
 			}
 		}
-		n.set("sent/"+l.Name, seq)
+		n.set(key, seq)
 		if err := p.state.SetNotes(ctx, n); err != nil {
 			return err
 		}

@@ -33,6 +33,7 @@ type reading struct {
 	device  string
 	limit   uint64 // the pin, where the device was removed
 	removed bool
+	strict  bool // nothing beyond a gap
 	tried   map[uint64]verdict
 	seen    uint64 // highest number at which there is something, good or not
 	coming  map[uint64]chan fetched
@@ -54,6 +55,10 @@ func (p *pass) reading(device string) *reading {
 	if pin, ok := p.sealer.Removed()[device]; ok && !slices.Contains(p.sealer.Members(), device) {
 		rd.limit, rd.removed = pin, true
 	}
+	if p.without.pins {
+		rd.limit, rd.removed = math.MaxUint64, false
+	}
+	rd.strict = p.without.readBeyond
 	p.readings[device] = rd
 	return rd
 }
@@ -68,6 +73,8 @@ func (rd *reading) candidates(peer *peerNote, n int, gaps bool) []uint64 {
 	var next []uint64
 	if !gaps {
 		next = append(next, top+1)
+	} else if rd.strict {
+		next = append(next, peer.Read.N+1)
 	} else {
 		for number, asked := peer.Read.N+1, 0; number <= top+1 && len(next) < n && asked < gapsAtOnce; number++ {
 			if _, ok := peer.Beyond[number]; ok {
@@ -213,6 +220,9 @@ func (p *pass) apply(ctx context.Context, rd *reading, f fetched, key string) (v
 	}
 	self, n := p.getSelf(), notes{}
 	peer, forks := p.peer(rd.device).advance(f)
+	if p.without.stopAtGap && f.ref.Number > peer.Read.N {
+		peer.Read = seen{f.ref.Number, f.id}
+	}
 	peer.News, peer.Clock = p.now(), max(peer.Clock, f.header.Clock)
 	others, err := p.named(ctx, rd.device, f.header)
 	if err != nil {
@@ -221,7 +231,7 @@ func (p *pass) apply(ctx context.Context, rd *reading, f fetched, key string) (v
 	if shown := f.header.Vector[self.Device]; shown.N <= self.Entry.N {
 		peer.Shown = max(peer.Shown, shown.N)
 	}
-	self.Ack = self.Ack || len(f.lines) > 0
+	self.Ack = self.Ack || len(f.lines) > 0 || p.without.quietAck
 	for device, other := range others {
 		n.set(peerKey(device), other)
 	}
@@ -257,6 +267,12 @@ const verdictBad = bad
 func (p *pass) merge(ctx context.Context, device string, changes []byte, n notes) (bad, err error) {
 	if len(changes) == 0 {
 		return nil, p.state.SetNotes(ctx, n)
+	}
+	if p.without.atOnce {
+		if err := p.state.SetNotes(ctx, n); err != nil {
+			return nil, err
+		}
+		n = nil
 	}
 	changed, ahead, err := p.state.Join(ctx, changes, n)
 	var malformed interface{ Malformed() bool }
@@ -339,6 +355,9 @@ func (n *peerNote) expect(number uint64, id string) {
 // entries are. It returns the notes that change.
 func (p *pass) named(ctx context.Context, by string, h *header) (map[string]*peerNote, error) {
 	changed := map[string]*peerNote{}
+	if p.without.named {
+		return changed, nil
+	}
 	all := p.everyone()
 	for device, s := range h.Vector {
 		if device == by || device == p.sealer.Device() || !slices.Contains(all, device) {
@@ -369,7 +388,7 @@ func (p *pass) named(ctx context.Context, by string, h *header) (map[string]*pee
 // of a device that was removed.
 func (p *pass) closeMembership(ctx context.Context, h *header, device string) (bool, error) {
 	unknown := func(tip string) bool { return !p.knows(tip) }
-	if !slices.ContainsFunc(h.Tips, unknown) {
+	if p.without.membership || !slices.ContainsFunc(h.Tips, unknown) {
 		return true, nil
 	}
 	if err := p.readMembersOnce(ctx); err != nil {
@@ -408,7 +427,7 @@ func (p *pass) readMembersOnce(ctx context.Context) error {
 // removedBefore says whether the device turned out to be removed before a number.
 func (p *pass) removedBefore(rd *reading, number uint64) bool {
 	pin, ok := p.sealer.Removed()[rd.device]
-	if ok && !slices.Contains(p.sealer.Members(), rd.device) {
+	if ok && !p.without.pins && !slices.Contains(p.sealer.Members(), rd.device) {
 		rd.limit, rd.removed = pin, true
 		return number > pin
 	}

@@ -21,8 +21,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -70,6 +68,10 @@ type Config struct {
 	Clock func() time.Time
 	// Logger takes what happens; nil is none.
 	Logger *slog.Logger
+
+	// Set by tests.
+	disk    disk  // nil is the system's
+	without rules // what of the protocol is switched off
 }
 
 // Named is a remote and the name by which the owner and the notes know it. A
@@ -182,9 +184,11 @@ type Replica struct {
 	sealer  Sealer
 	state   State
 	objects string
+	disk    disk
 	clock   func() time.Time
 	log     *slog.Logger
 	codec   *codec
+	without rules
 
 	pass sync.Mutex // held by Found, Restore, Sync, Verify and Blob
 
@@ -206,7 +210,7 @@ type Replica struct {
 // New returns a replica. It reads its notes and gives the keyring what is known of
 // members and epochs; it asks no remote.
 func New(ctx context.Context, c Config) (*Replica, error) {
-	r := &Replica{sealer: c.Sealer, state: c.State, objects: c.Objects, clock: c.Clock, log: c.Logger, remotes: c.Remotes,
+	r := &Replica{sealer: c.Sealer, state: c.State, objects: c.Objects, clock: c.Clock, log: c.Logger, remotes: c.Remotes, disk: c.disk, without: c.without,
 		statements: map[string]bool{}, checked: map[string]bool{}, synced: map[string]int64{}}
 	if r.clock == nil {
 		r.clock = time.Now
@@ -214,10 +218,11 @@ func New(ctx context.Context, c Config) (*Replica, error) {
 	if r.log == nil {
 		r.log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
-	for _, dir := range []string{"k", "d"} {
-		if err := os.MkdirAll(filepath.Join(c.Objects, dir), 0o700); err != nil {
-			return nil, fmt.Errorf("folder of sealed objects: %w", err)
-		}
+	if r.disk == nil {
+		r.disk = osDisk{}
+	}
+	if err := r.prepareDisk(); err != nil {
+		return nil, err
 	}
 	var err error
 	if r.codec, err = newCodec(); err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"time"
 )
 
@@ -169,7 +168,7 @@ func (p *pass) sealMark(ctx context.Context) error {
 	}
 	self.Marks[ref.Number] = self.Seq + 1
 	list := []staged{{ref, id, object}}
-	for _, m := range marksGone(ref.Number) {
+	for _, m := range p.marksGone(ref.Number) {
 		seq := self.Marks[m]
 		var out outNote
 		if ok, err := p.note(ctx, outKey(seq), &out); err != nil {
@@ -190,7 +189,7 @@ func (p *pass) sealMark(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := p.disk.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			p.log.Warn("a mark that is no longer needed stays", "err", err)
 		}
 	}

@@ -258,7 +258,7 @@ func (p *pass) checkClones(ctx context.Context) error {
 		if l.failed() != nil {
 			continue
 		}
-		if !p.checked[l.Name] || p.o.Full {
+		if (!p.checked[l.Name] || p.o.Full) && !p.without.cloneCheck {
 			if err := p.checkClone(ctx, l); err != nil {
 				return err
 			}

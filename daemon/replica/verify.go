@@ -83,7 +83,7 @@ func (p *pass) everything(ctx context.Context) ([]known, error) {
 // are noted. The listing only tells where to look.
 func (p *pass) heal(ctx context.Context) error {
 	all, err := p.everything(ctx)
-	if err != nil {
+	if err != nil || p.without.putAgain {
 		return err
 	}
 	for _, l := range p.links {
@@ -128,6 +128,7 @@ func (p *pass) healOne(ctx context.Context, l *link, k known, name string) error
 	if err != nil {
 		return err
 	}
+	there = there && !p.without.listIsHint
 	key := fmt.Sprintf("lost/%s/%s/%d", l.Name, k.ref.Writer, k.ref.Number)
 	switch {
 	case there:

@@ -24,6 +24,9 @@ const (
 func (p *pass) wait(ctx context.Context, key string, w waitNote) error {
 	p.waiting.Lock()
 	defer p.waiting.Unlock()
+	if p.without.forks && w.Kind == "fork" || p.without.ownAhead && w.Kind == "ahead" || p.without.shown && w.Kind == "unseen" {
+		return nil
+	}
 	if old, ok := p.waits[key]; ok && (old.Alarm || !w.Alarm) && old.Kind == w.Kind {
 		return nil
 	}
@@ -98,7 +101,7 @@ func (r *Replica) loadWaits(ctx context.Context) (map[string]*waitNote, error) {
 func (r *Replica) notices(waits map[string]*waitNote, peers map[string]*peerNote, self *selfNote) (pending, alarms []Notice) {
 	for _, w := range waits {
 		n := Notice{Kind: w.Kind, Object: w.Object, Device: w.Device, Since: at(w.Since), What: w.What, Do: w.Do}
-		if w.Alarm || !w.Never && self.Ran-w.Ran >= patience.Milliseconds() {
+		if w.Alarm || !w.Never && (self.Ran-w.Ran >= patience.Milliseconds() || r.without.patience) {
 			alarms = append(alarms, n)
 		} else {
 			pending = append(pending, n)
