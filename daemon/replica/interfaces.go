@@ -113,11 +113,24 @@ type State interface {
 	SetNotes(ctx context.Context, notes map[string][]byte) error
 
 	// NewBlobs returns the ids of blobs that were stored on this device after a
-	// position, in the order in which they came, and the position after them.
+	// position, in the order in which they came, and the position after them; some of
+	// them, none when there are no more. One that was stored again is among them again.
 	NewBlobs(ctx context.Context, after []byte) (ids []string, next []byte, err error)
 	// OpenBlob returns a blob and its size, or an error that is fs.ErrNotExist.
 	OpenBlob(ctx context.Context, id string) (io.ReadCloser, int64, error)
-	// PutBlobAs stores a blob that came from elsewhere, after checking that its
-	// bytes are those that id stands for.
-	PutBlobAs(ctx context.Context, id string, r io.Reader) error
+	// PutBlobAs stores a blob that came from elsewhere, after checking that its bytes
+	// are those that id stands for; one that is here already is left alone. open returns
+	// the bytes from an offset on: where an earlier call for the blob was cut off, they
+	// are wanted from where that ended.
+	PutBlobAs(ctx context.Context, id string, open func(from int64) (io.ReadCloser, error)) error
+	// BlobIs says whether id is that of a blob of so many bytes whose pieces of 1 MiB
+	// have these SHA-256 hashes, one after the other. It may say no where it cannot tell.
+	BlobIs(id string, size int64, sums []byte) bool
+	// Blobs calls f with each blob that State holds: its size in bytes, and when it was
+	// last asked for, in milliseconds since 1970. DropBlob removes the bytes of one.
+	Blobs(ctx context.Context, f func(id string, size, used int64) error) error
+	DropBlob(ctx context.Context, id string) error
+	// BlobRecords calls f with the records that refer to a blob, until it returns false:
+	// their collection and their time in milliseconds since 1970, 0 for none.
+	BlobRecords(ctx context.Context, id string, f func(collection string, millis int64) bool) error
 }

@@ -201,7 +201,9 @@ func (r *Replica) Blob(ctx context.Context, id string) error {
 	defer end()
 	var errs []error
 	for _, line := range copies {
-		err := r.state.PutBlobAs(ctx, id, &blobReader{ctx: ctx, p: p, line: line})
+		err := r.state.PutBlobAs(ctx, id, func(from int64) (io.ReadCloser, error) {
+			return io.NopCloser(&blobReader{ctx: ctx, p: p, line: line, at: int(from / chunkSize), read: from}), nil
+		})
 		if err == nil {
 			return p.clear(ctx, "blob/"+id)
 		}

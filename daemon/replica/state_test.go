@@ -33,6 +33,7 @@ type memState struct {
 	notes  map[string][]byte
 	blobs  map[string][]byte
 	order  []string // of blobs stored here
+	used   map[string]int64
 	clock  uint64
 }
 
@@ -45,7 +46,7 @@ type value struct {
 var _ replica.State = (*memState)(nil)
 
 func newMemState(device string, now func() time.Time) *memState {
-	return &memState{device: device, now: now, fields: map[string]value{}, notes: map[string][]byte{}, blobs: map[string][]byte{}}
+	return &memState{device: device, now: now, fields: map[string]value{}, notes: map[string][]byte{}, blobs: map[string][]byte{}, used: map[string]int64{}}
 }
 
 type line struct {
@@ -202,8 +203,22 @@ func (s *memState) addBlob(data []byte) (id string) {
 	return id
 }
 
+// blobID is a hash of the hashes of the pieces, as the store's is.
 func blobID(data []byte) string {
-	sum := sha256.Sum256(data)
+	var sums []byte
+	for piece := range slices.Chunk(data, 1<<20) {
+		sum := sha256.Sum256(piece)
+		sums = append(sums, sum[:]...)
+	}
+	if len(data) == 0 {
+		sum := sha256.Sum256(nil)
+		sums = sum[:]
+	}
+	return idOf(sums)
+}
+
+func idOf(sums []byte) string {
+	sum := sha256.Sum256(append([]byte("key"), sums...))
 	return hex.EncodeToString(sum[:])
 }
 
@@ -226,12 +241,26 @@ func (s *memState) OpenBlob(ctx context.Context, id string) (io.ReadCloser, int6
 	if !ok {
 		return nil, 0, fs.ErrNotExist
 	}
+	if s.used == nil {
+		s.used = map[string]int64{}
+	}
+	s.used[id] = s.now().UnixMilli()
 	return io.NopCloser(bytes.NewReader(data)), int64(len(data)), nil
 }
 
-func (s *memState) PutBlobAs(ctx context.Context, id string, r io.Reader) error {
-	data, err := io.ReadAll(r)
+func (s *memState) PutBlobAs(ctx context.Context, id string, open func(from int64) (io.ReadCloser, error)) error {
+	s.mu.Lock()
+	_, ok := s.blobs[id]
+	s.mu.Unlock()
+	if ok {
+		return nil
+	}
+	r, err := open(0)
 	if err != nil {
+		return err
+	}
+	data, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil {
 		return err
 	}
 	if blobID(data) != id {
@@ -241,4 +270,48 @@ func (s *memState) PutBlobAs(ctx context.Context, id string, r io.Reader) error 
 	defer s.mu.Unlock()
 	s.blobs[id] = data
 	return nil
+}
+
+func (s *memState) BlobIs(id string, size int64, sums []byte) bool {
+	return int64(len(sums)) == max(1, (size+1<<20-1)>>20)*sha256.Size && id == idOf(sums)
+}
+
+func (s *memState) Blobs(ctx context.Context, f func(id string, size, used int64) error) error {
+	s.mu.Lock()
+	all := maps.Clone(s.blobs)
+	used := maps.Clone(s.used)
+	s.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		if err := f(id, int64(len(all[id])), used[id]); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (s *memState) DropBlob(ctx context.Context, id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.blobs, id)
+	return ctx.Err()
+}
+
+// BlobRecords looks at all values: a test's records have no times.
+func (s *memState) BlobRecords(ctx context.Context, id string, f func(collection string, millis int64) bool) error {
+	s.mu.Lock()
+	var in []string
+	for key, v := range s.fields {
+		if strings.Contains(v.data, strconv.Quote(id)) {
+			collection, _, _ := strings.Cut(key, "\x00")
+			in = append(in, collection)
+		}
+	}
+	s.mu.Unlock()
+	slices.Sort(in)
+	for _, collection := range in {
+		if !f(collection, 0) {
+			return nil
+		}
+	}
+	return ctx.Err()
 }

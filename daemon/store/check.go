@@ -12,7 +12,7 @@ import (
 )
 
 // Check reads the whole store and recomputes all that depends on records: places,
-// ids, change log, counts, state hash, what is known of imports. The error says what
+// ids, change log, counts, state hash, references, what is known of imports. The error says what
 // does not agree.
 func (s *Store) Check(ctx context.Context) error {
 	done, err := s.write(ctx)
@@ -21,7 +21,7 @@ func (s *Store) Check(ctx context.Context) error {
 	}
 	defer done()
 	c := &checker{s: s, ctx: ctx, marks: *s.marks.Load(), counts: map[uint32]int64{}, revs: map[uint64]recordRef{}, ids: map[recordRef]string{}}
-	for _, step := range []func() error{c.records, c.index, c.changes, c.totals, c.undone} {
+	for _, step := range []func() error{c.records, c.index, c.changes, c.totals, c.undone, c.refs} {
 		if err := step(); err != nil {
 			return fmt.Errorf("check of the store: %w", err)
 		}

@@ -11,12 +11,15 @@ import (
 //
 //	'b' SEQ8                    blobs stored here, in order → id
 //	'B' ID                      a blob → size, SEQ (0: it came from elsewhere)
+//	'R' BLOB32 COLLECTION ID    a record refers to a blob (see refs.go)
+//	'U' ID                      when a blob was last asked for
 //	'c' REV8                    change log → collection NAME, id; each record once,
 //	                            at its latest change
 //	'f' NAME                    an import → the REV of the first change with its values
 //	'i' COLLECTION ID           a record → PLACE
 //	'm' "meta"                  counters, clock, state hash, counts (see meta)
 //	'm' "bulk"                  tables that have to be taken in (see bulk.go)
+//	'm' "refs"                  the index of references is whole
 //	'm' "job" NAME              an import whose mark changed: records still to be moved
 //	'n' NAME                    table of names → string
 //	'r' COLLECTION PLACE ID     a record → its revisions and fields (see record)
@@ -36,6 +39,8 @@ import (
 const (
 	spaceNewBlobs = 'b'
 	spaceBlobs    = 'B'
+	spaceRefs     = 'R'
+	spaceUsed     = 'U'
 	spaceChanges  = 'c'
 	spaceFirst    = 'f'
 	spaceIDs      = 'i'

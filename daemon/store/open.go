@@ -156,6 +156,9 @@ func (s *Store) load(device string) error {
 	if err != nil {
 		return err
 	}
+	if err := s.makeRefs(); err != nil {
+		return err
+	}
 	if s.names, err = loadNames(s.db); err != nil {
 		return err
 	}

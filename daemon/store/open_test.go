@@ -215,13 +215,13 @@ func TestBlobs(t *testing.T) {
 		t.Fatalf("new blobs after the last: %q, %v", ids, err)
 	}
 	other := testStore(t, "e")
-	if err := other.PutBlobAs(t.Context(), id, strings.NewReader(content+"x")); !errors.Is(err, locker.ErrInvalid) {
+	if err := other.PutBlobAs(t.Context(), id, from(content+"x")); !errors.Is(err, locker.ErrInvalid) {
 		t.Errorf("other bytes: %v", err)
 	}
 	if _, _, err := other.OpenBlob(t.Context(), id); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a blob that is not there: %v", err)
 	}
-	if err := other.PutBlobAs(t.Context(), id, strings.NewReader(content)); err != nil {
+	if err := other.PutBlobAs(t.Context(), id, from(content)); err != nil {
 		t.Fatal(err)
 	}
 	if ids, _, err := other.NewBlobs(t.Context(), nil); err != nil || len(ids) != 0 {
@@ -248,7 +248,7 @@ func TestBlobs(t *testing.T) {
 		if _, _, err := s.OpenBlob(t.Context(), bad); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("blob %q: %v", bad, err)
 		}
-		if err := s.PutBlobAs(t.Context(), bad, strings.NewReader("")); !errors.Is(err, locker.ErrInvalid) {
+		if err := s.PutBlobAs(t.Context(), bad, from("")); !errors.Is(err, locker.ErrInvalid) {
 			t.Errorf("put as %q: %v", bad, err)
 		}
 	}

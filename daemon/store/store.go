@@ -127,6 +127,8 @@ type Store struct {
 	marks   atomic.Pointer[marks]
 	shown   atomic.Pointer[shown]
 
+	filling sync.Map // ids of blobs that come from elsewhere → chan struct{}, closed at the end
+
 	closing chan struct{}
 	users   sync.WaitGroup
 	gate    sync.RWMutex // held for reading while users is added to

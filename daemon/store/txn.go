@@ -38,9 +38,10 @@ type entry struct {
 	collection uint32
 	id         string
 	rec        record
-	known      bool   // the store has it
-	place      []byte // where the store has it
-	live       bool   // it was live
+	known      bool       // the store has it
+	place      []byte     // where the store has it
+	refs       [][32]byte // blobs that it referred to
+	live       bool       // it was live
 	hash       [32]byte
 	changed    bool
 	encoded    []byte // in place of rec, with the rev that it will have
@@ -103,7 +104,7 @@ func (t *txn) read(e *entry) error {
 	var r row
 	err = r.read(val)
 	if err == nil {
-		e.rec = r.record()
+		e.rec, e.refs = r.record(), refsIn(val)
 	}
 	if closed := closer.Close(); err == nil {
 		err = closed
@@ -314,8 +315,9 @@ type placed struct {
 	old   uint64 // its rev until now
 	place []byte
 	live  bool
-	hash  [32]byte // of a live record outside system collections
-	val   []byte   // as stored
+	hash  [32]byte   // of a live record outside system collections
+	val   []byte     // as stored
+	refs  [][32]byte // blobs that it refers to
 }
 
 // judgeAtOnce is how many records are judged before they are written.
@@ -368,13 +370,14 @@ func (t *txn) judge(entries []*entry, rev uint64) []placed {
 		start := len(room)
 		room = e.rec.append(room)
 		p.val = room[start:len(room):len(room)]
+		p.refs = refsIn(p.val)
 	}
 	return out
 }
 
 // judgeEncoded judges a record that fresh encoded.
 func (t *txn) judgeEncoded(p *placed, e *entry, r *row, scratch []byte) []byte {
-	p.entry, p.val = e, e.encoded
+	p.entry, p.val, p.refs = e, e.encoded, refsIn(e.encoded)
 	if err := r.read(e.encoded); err != nil {
 		panic(err) // it was just written
 	}
@@ -446,6 +449,11 @@ func (t *txn) put(p *placed) error {
 			t.s.absence.add(p.collection, t.key)
 		}
 		if err := t.batch.Set(t.key, p.place, nil); err != nil {
+			return err
+		}
+	}
+	if len(p.entry.refs)+len(p.refs) > 0 {
+		if err := putRefs(t.batch, p.collection, p.id, p.entry.refs, p.refs); err != nil {
 			return err
 		}
 	}
