@@ -151,6 +151,41 @@
 //
 // [Keyring.Secret] and [Keyring.Invite] are exact JSON: v, locker, name_key, root
 // (public key), recovery (recipient, 1,216 bytes), keys (public keys of members that
-// an invitation named, optional), and in a device file sign, identity (seeds of the
-// device's keys) and name.
+// an invitation named, the one that made it first, optional), and in a device file
+// sign, identity (seeds of the device's keys) and name.
+//
+// # Meetings
+//
+// A device joins by a [Code]: a meeting, which is public, and a secret. A short code
+// is a number of four digits and three words of BIP-39's list; its meeting is the
+// number, its secret the words with blanks between them. A long one is 5 bytes, of
+// which base32 is the meeting, 16 bytes of secret, and the first 4 bytes of SHA-256
+// of "locker/1 code" ‖ 0x00 ‖ those 21; it is written "LOCKER-JOIN-" and base32 in
+// capitals.
+//
+// The two devices exchange five messages, as objects of 4096 bytes under the names
+//
+//	"k/" base32(SHA-256("locker/1 meet" ‖ 0x00 ‖ meeting ‖ 0x00 ‖ n))      n: "0" to "4"
+//
+// A message is "locker/1 meet" ‖ n (one byte) ‖ how many fields (one byte) ‖ each
+// field after its length (two bytes) ‖ zeros ‖ SHA-256 of all before. lv joins
+// strings, each after its length in LEB128; commit(role, nonce, …) is SHA-256 of
+// lv("locker/1 pair " ‖ role, nonce, …).
+//
+//	0  inviter  sid (16 random bytes), share, ADa
+//	1  joiner   share, ADb, tag, sealed(nonce ‖ key ‖ recipient ‖ name)
+//	2  inviter  SHA-256 of message 1, tag, sealed(nonce ‖ age file: the invitation)
+//	3  joiner   sealed(the card)
+//	4  inviter  sealed(number of the inviter's epoch for the joiner, 8 bytes)
+//
+// share, the key ISK and the tags are those of CPACE-RISTR255-SHA512 in
+// draft-irtf-cfrg-cpace-21 with its key confirmation (10.4), where PRS is the
+// secret, CI is lv("locker/1 pair", "inviter", "joiner", meeting), ADa is
+// commit("inviter", nonce, locker id, the inviter's key) and ADb is
+// commit("joiner", nonce, key, recipient, name): 32-byte nonces, opened in messages 2
+// and 1. sealed is ChaCha20-Poly1305 with the key HKDF(ISK, "locker/1 pair message
+// n", 32), a nonce of zeros, and no associated data. The age file is sealed to the
+// joiner's recipient. The fingerprint is HKDF(ISK, "locker/1 pair fingerprint", 8)
+// mod 10^8. Instead of any message a side may say 0xff, with one field of one byte:
+// 1 the code is wrong, 2 cancelled.
 package crypto

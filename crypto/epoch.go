@@ -68,6 +68,18 @@ func (k *Keyring) NeedsEpoch() bool {
 	return k.current == nil || !slices.Equal(k.current.knowers, k.verdict.sorted)
 }
 
+// Epochs are the makers of the epochs that are known here, each with the highest
+// number of one.
+func (k *Keyring) Epochs() map[string]uint64 {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	out := map[string]uint64{}
+	for _, e := range k.epochs {
+		out[e.maker] = max(out[e.maker], e.number)
+	}
+	return out
+}
+
 // NewEpoch makes an epoch for the members as they are known now and the phrase. It
 // returns a payload for each recipient, to be sealed as Ref{"epoch", this device,
 // number, recipient}. It is sealed to once the one for this device is absorbed.

@@ -195,16 +195,39 @@ func (k *Keyring) Secret() []byte {
 // screen does.
 func (k *Keyring) Invite() []byte {
 	s := k.shared()
+	s.Keys = k.memberKeys()
+	return marshalExact(s)
+}
+
+// memberKeys are the public keys of the members, this device's first and the others
+// by seniority.
+func (k *Keyring) memberKeys() []ed25519.PublicKey {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	for _, d := range k.verdict.sorted {
-		s.Keys = append(s.Keys, k.keys[d])
+	var keys []ed25519.PublicKey
+	if k.verdict.is(k.self.Device) {
+		keys = append(keys, k.self.Key)
 	}
-	return marshalExact(s)
+	for _, d := range k.verdict.senior {
+		if d != k.self.Device {
+			keys = append(keys, k.keys[d])
+		}
+	}
+	return keys
 }
 
 func (k *Keyring) shared() secrets {
 	return secrets{Version: 1, Locker: k.locker, NameKey: k.nameKey, Root: k.root, Recover: recipientBytes(k.recover)}
+}
+
+// Invited are the devices that the invitation named by which this one came: the one
+// that made it first. There are none where it came by the phrase.
+func (k *Keyring) Invited() []string {
+	var out []string
+	for _, key := range k.invited {
+		out = append(out, deviceID(key))
+	}
+	return out
 }
 
 // String says which device and locker the keyring is of, and none of its keys.

@@ -80,6 +80,15 @@ type Sealer interface {
 	// Door is the payload of this device's own door: its admission by the phrase.
 	// It fails where the keyring does not hold the phrase.
 	Door(number uint64) (payload []byte, err error)
+	// Admit is the payload of a member object that admits the device which made a
+	// request. It fails unless this device is a member and the other is not.
+	Admit(request []byte) (payload []byte, err error)
+	// Invited are the devices that the invitation named by which this device came, the
+	// one that made it first; none where it came by the phrase.
+	Invited() []string
+	// Epochs are the makers of the epochs that are known, each with the highest number.
+	Epochs() map[string]uint64
+
 	// NeedsEpoch says that there is no epoch that this device may seal to.
 	NeedsEpoch() bool
 	// NewEpoch makes an epoch for the members as they are known now: a payload for

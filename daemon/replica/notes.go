@@ -24,6 +24,7 @@ import (
 //	pack/DEVICE/NUMBER    logNote: a pack that was sealed here
 //	fresh/ID              a blob whose line is not in an entry yet
 //	carry/DEVICE/NUMBER   lines of newer kinds, verbatim
+//	meet/NAME             meetNote: a meeting whose objects are to be deleted
 //	wait/KEY              waitNote: what is pending, or an alarm
 
 // A selfNote is what this device knows of itself.
@@ -50,6 +51,8 @@ type selfNote struct {
 	Looked  int64             `json:"looked"`           // when membership was last probed, ms
 	Full    int64             `json:"full"`             // when everyone was last looked at, ms
 	Doors   uint64            `json:"doors"`            // next door to probe
+	Member  uint64            `json:"member,omitempty"` // newest member object of this device
+	Tell    bool              `json:"tell,omitempty"`   // an entry is due, to name what this device said of members
 }
 
 // A peerNote is how far another device's log was read.

@@ -190,7 +190,8 @@ type Replica struct {
 	codec   *codec
 	without rules
 
-	pass sync.Mutex // held by Found, Restore, Sync, Verify and Blob
+	pass     sync.Mutex // held by Found, Restore, Sync, Verify and Blob
+	inviting sync.Mutex // held by Invite
 
 	// Guarded by pass.
 	peers      map[string]*peerNote

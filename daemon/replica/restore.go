@@ -23,6 +23,11 @@ func (r *Replica) Restore(ctx context.Context, progress Progress) (Restored, err
 	}
 	defer end()
 	err = p.restore(ctx)
+	return p.restored(ctx, err)
+}
+
+// restored ends the pass of a restore, and says what it brought.
+func (p *pass) restored(ctx context.Context, err error) (Restored, error) {
 	summary, err := p.finish(ctx, err)
 	restored := Restored{Summary: summary, Entries: p.entries}
 	self := p.getSelf()

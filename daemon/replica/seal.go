@@ -92,7 +92,7 @@ func (p *pass) due(e entry) bool {
 	self, now := p.getSelf(), p.now()
 	waited := func(since int64, d time.Duration) bool { return now-since >= d.Milliseconds() }
 	switch {
-	case self.Made == 0 || waited(self.Made, lifeEvery):
+	case self.Made == 0 || self.Tell || waited(self.Made, lifeEvery):
 		return true
 	case self.Ack && waited(self.Made, holdMost):
 		return true
@@ -126,6 +126,7 @@ func (p *pass) sealEntry(ctx context.Context, e entry) error {
 		self.Cut = e.cut
 	}
 	self.Entry, self.Made, self.Ack, self.Held = seen{ref.Number, id}, p.now(), false, 0
+	self.Tell = false
 	n.set(logKey(self.Device, ref.Number), logNote{ID: id, Seq: self.Seq + 1, Cut: self.Cut})
 	if err := p.stage(ctx, self, n, staged{ref, id, object}); err != nil {
 		return err

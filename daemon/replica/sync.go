@@ -134,6 +134,9 @@ func (p *pass) run(ctx context.Context) error {
 	if err := p.push(ctx); err != nil {
 		return err
 	}
+	if err := p.cleanMeetings(ctx); err != nil {
+		return err
+	}
 	if !p.o.Full && !p.lost {
 		return nil
 	}

@@ -33,7 +33,7 @@ func (p *pass) everything(ctx context.Context) ([]known, error) {
 	err := p.eachNote(ctx, "member/", func(_ string, value []byte) error {
 		var m memberNote
 		err := json.Unmarshal(value, &m)
-		own := m.Ref.Kind == "epoch" && m.Ref.Writer == self.Device || m.Ref.Kind == "door" && self.DoorSeq != 0 && m.Ref.Number == self.Door.N
+		own := (m.Ref.Kind == "epoch" || m.Ref.Kind == "member") && m.Ref.Writer == self.Device || m.Ref.Kind == "door" && self.DoorSeq != 0 && m.Ref.Number == self.Door.N
 		if !own { // what this device made is in the outbox
 			all = append(all, known{ref: m.Ref, id: m.ID, sum: m.Sum})
 		}
@@ -436,6 +436,13 @@ func (p *pass) misfits(ctx context.Context, l *link, all []known, report *Report
 	}
 	for _, k := range all {
 		delete(names, p.sealer.Name(k.ref))
+	}
+	meetings, err := p.meetingNames(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range meetings {
+		delete(names, name)
 	}
 	self := p.getSelf()
 	devices := p.everyone()
