@@ -45,9 +45,26 @@ type remotes struct {
 // An openRemote is one remote, ready to be used. Its process, if it has one, is
 // started when needed.
 type openRemote struct {
-	remoteSetting
 	replica.Remote
 	close func() error
+
+	mu      sync.Mutex
+	name    string // empty: it is not stored
+	setting remoteSetting
+}
+
+// spec is what the remote is now: tokens are renewed while it is used.
+func (o *openRemote) spec() remote.Spec {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.setting.Spec
+}
+
+// forget keeps a process that still runs from storing settings again.
+func (o *openRemote) forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.name = ""
 }
 
 // loadRemotes reads the settings of the remotes.
@@ -62,8 +79,9 @@ func (l *Locker) loadRemotes(ctx context.Context) (*remotes, error) {
 		open, err := l.openRemote(s)
 		if err != nil {
 			l.log.Warn("a remote cannot be used", "remote", name, "err", err)
-			open = &openRemote{remoteSetting: s, Remote: broken{err}, close: func() error { return nil }}
+			open = &openRemote{setting: s, Remote: broken{err}, close: func() error { return nil }}
 		}
+		open.name = name
 		r.list[name] = open
 	}
 	return r, nil
@@ -121,14 +139,14 @@ func (r *remotes) close() error {
 
 // openRemote makes a remote of its settings.
 func (l *Locker) openRemote(s remoteSetting) (*openRemote, error) {
-	o := &openRemote{remoteSetting: s, close: func() error { return nil }}
+	o := &openRemote{setting: s, close: func() error { return nil }}
 	if s.Spec.Kind == remote.KindFolder {
 		folder, err := remote.Folder(s.Spec.Root)
 		o.Remote = folder
 		return o, err
 	}
 	plugin := remote.Plugin(func(ctx context.Context) (remote.Client[plugins.RemoteObject], func(), error) {
-		return l.startRclone(ctx, s.Spec)
+		return l.startRclone(ctx, o)
 	}, remoteIdle)
 	o.Remote, o.close = plugin, plugin.Close
 	return o, nil
@@ -150,7 +168,8 @@ func (b broken) List(context.Context, string) iter.Seq2[replica.ObjectInfo, erro
 func (b broken) Delete(context.Context, ...string) error { return b.why }
 
 // startRclone starts the process that talks to a cloud, and has it connect.
-func (l *Locker) startRclone(ctx context.Context, s remote.Spec) (remote.Client[plugins.RemoteObject], func(), error) {
+func (l *Locker) startRclone(ctx context.Context, o *openRemote) (remote.Client[plugins.RemoteObject], func(), error) {
+	s := o.spec()
 	spec, err := l.programSpec("locker-rclone", "rclone")
 	if err != nil {
 		return nil, nil, err
@@ -162,11 +181,37 @@ func (l *Locker) startRclone(ctx context.Context, s remote.Spec) (remote.Client[
 		return nil, nil, err
 	}
 	client := p.Remote()
-	if err := client.Open(ctx, plugins.RemoteConfig(s.Config())); err != nil {
+	keep := func(ctx context.Context, key, value string) error { return l.keepSetting(ctx, o, key, value) }
+	if err := client.Open(ctx, plugins.RemoteConfig(s.Config(keep))); err != nil {
 		p.Kill()
 		return nil, nil, err
 	}
 	return client, p.Kill, nil
+}
+
+// keepSetting stores a setting that the process of a remote handed back, such as a
+// token that was renewed.
+func (l *Locker) keepSetting(ctx context.Context, o *openRemote, key, value string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s, err := o.setting.Spec.Kept(key, value)
+	if err != nil {
+		return err
+	}
+	o.setting.Spec = s
+	return l.storeSetting(ctx, o)
+}
+
+// storeSetting stores the settings of a remote that has a name. o.mu is held.
+func (l *Locker) storeSetting(ctx context.Context, o *openRemote) error {
+	if o.name == "" {
+		return nil
+	}
+	raw, err := json.Marshal(o.setting)
+	if err != nil {
+		return err
+	}
+	return l.store.SetNotes(ctx, map[string][]byte{remotePrefix + o.name: raw})
 }
 
 // parseRemote reads a spec, with what the owner's rclone settings say of it.
@@ -272,11 +317,11 @@ func notReady(spec remote.Spec, err error) error {
 
 // keepRemote stores the settings of a remote and hands it to the replica.
 func (l *Locker) keepRemote(ctx context.Context, name string, o *openRemote) error {
-	raw, err := json.Marshal(o.remoteSetting)
+	o.mu.Lock()
+	o.name = name
+	err := l.storeSetting(ctx, o)
+	o.mu.Unlock()
 	if err != nil {
-		return err
-	}
-	if err := l.store.SetNotes(ctx, map[string][]byte{remotePrefix + name: raw}); err != nil {
 		return err
 	}
 	l.remotes.mu.Lock()
@@ -321,7 +366,7 @@ func (l *Locker) remoteAdd(ctx context.Context, p RemoteParams, _ *answer) (any,
 	if err := l.keepRemote(ctx, p.Name, o); err != nil {
 		return nil, err
 	}
-	return RemoteInfo{Name: p.Name, Spec: spec.String()}, nil
+	return RemoteInfo{Name: p.Name, Spec: o.spec().String()}, nil
 }
 
 // remoteRemove is the call remote.remove: the remote is not used any more. What lies
@@ -337,6 +382,7 @@ func (l *Locker) remoteRemove(ctx context.Context, p RemoteParams, _ *answer) (a
 	if p.Name == "" || len(names) != 1 {
 		return nil, usage("'locker remote list' lists them", "which remote is to be removed?")
 	}
+	list[0].forget()
 	if err := l.store.SetNotes(ctx, map[string][]byte{remotePrefix + p.Name: nil}); err != nil {
 		return nil, err
 	}
@@ -347,7 +393,7 @@ func (l *Locker) remoteRemove(ctx context.Context, p RemoteParams, _ *answer) (a
 	if err := l.replica.ForgetRemote(ctx, p.Name); err != nil {
 		return nil, err
 	}
-	return RemoteInfo{Name: p.Name, Spec: list[0].Spec.String()}, list[0].close()
+	return RemoteInfo{Name: p.Name, Spec: list[0].spec().String()}, list[0].close()
 }
 
 // remoteList is the call remote.list.
@@ -388,7 +434,7 @@ func (l *Locker) remoteCheck(ctx context.Context, p RemoteParams, a *answer) (an
 	for i, o := range list {
 		r, err := remote.Check(ctx, o)
 		if err != nil {
-			e := asError(notReady(o.Spec, err))
+			e := asError(notReady(o.spec(), err))
 			errs, next = append(errs, names[i]+": "+e.Message), e.Next
 			continue
 		}

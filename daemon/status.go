@@ -60,7 +60,7 @@ func (l *Locker) remoteRows(s replica.Status) []RemoteInfo {
 	rows := []RemoteInfo{}
 	names, list, _ := l.remotes.get("")
 	for i, name := range names {
-		row := RemoteInfo{Name: name, Spec: list[i].Spec.String()}
+		row := RemoteInfo{Name: name, Spec: list[i].spec().String()}
 		for _, r := range s.Remotes {
 			if r.Name == name {
 				row.Unsent, row.LastSync, row.Problem = r.Unsent, r.LastSync, r.Problem

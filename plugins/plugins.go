@@ -122,7 +122,62 @@ type RemoteConfig struct {
 	Root string
 	// Options are the backend's own, credentials among them.
 	Options map[string]string
+	// Keep takes a setting that the remote changed while it was open, such as a token
+	// that was renewed, and returns when it is kept. Later processes get it among the
+	// Options. nil keeps nothing. It may be called from several goroutines at once.
+	Keep func(ctx context.Context, key, value string) error
 }
+
+// A RemoteNotifier is a [Remote] that can tell when objects change.
+type RemoteNotifier interface {
+	// Changes calls changed with the name of each object that anybody puts, as soon as
+	// the place tells, until ctx ends. It returns errors.ErrUnsupported where the place
+	// does not tell.
+	Changes(ctx context.Context, changed func(name string)) error
+}
+
+// A RemoteDescriber is a [Remote] that can tell what its place is like.
+type RemoteDescriber interface {
+	Describe(ctx context.Context) (RemoteTraits, error)
+}
+
+// RemoteTraits are what a place can do, as far as that is known without trying.
+type RemoteTraits struct {
+	Notifies    bool          // it tells when objects change,
+	NotifyEvery time.Duration // by being asked so often; 0 is at once
+	FoldCase    bool          // names that differ in case alone are one
+	Duplicates  bool          // several objects can have one name
+	Moves       bool          // objects are put under another name and renamed
+	Conditional bool          // it can refuse to put over what is there
+	Precision   time.Duration // of the times of objects; 0 is none
+	Sized       bool          // whether the following are known
+	Free, Used  int64         // bytes
+}
+
+// A RemoteSigner is a [Remote] whose places have owners sign in with a browser.
+// Neither of its methods needs Open.
+type RemoteSigner interface {
+	// BeginSignIn returns the page where the owner signs in. redirect is where the page
+	// is to lead back to; empty is what the place's own registration says. device asks
+	// for a page on which the owner types a code, and can do so on another machine.
+	BeginSignIn(ctx context.Context, config RemoteConfig, redirect string, device bool) (SignInPage, error)
+	// EndSignIn gives what came back and returns the settings that sign in from now on.
+	EndSignIn(ctx context.Context, answer SignInAnswer) (map[string]string, error)
+}
+
+// A SignInPage is what the owner opens in a browser.
+type SignInPage struct {
+	URL      string
+	Redirect string    // where the page leads back to; empty with a Code
+	State    string    // what comes back must hold this
+	Code     string    // what the owner types there; empty where nothing is typed
+	Until    time.Time // when the page stops to work; zero is not known
+	Notes    []string  // what the owner should know before, a sentence each
+}
+
+// A SignInAnswer is what came back: the query of the redirect, or a token that was got
+// elsewhere. Both are empty where the owner types a code: then EndSignIn waits for it.
+type SignInAnswer struct{ Query, Token string }
 
 // A RemoteObject is one line of a listing.
 type RemoteObject struct {

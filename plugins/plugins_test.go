@@ -76,7 +76,7 @@ func TestCallsBeforeAttach(t *testing.T) {
 	if _, err := s.Parse(t.Context(), &wire.FileRequest{}); err == nil {
 		t.Error("an app parsed")
 	}
-	if err := wire.Error(func() error { _, err := s.OpenRemote(t.Context(), &wire.OpenRequest{}); return err }()); err == nil || !strings.Contains(err.Error(), "not a remote") {
+	if err := wire.Error(s.OpenRemote(nil)); err == nil || !strings.Contains(err.Error(), "not a remote") {
 		t.Errorf("an app opened as remote: %v", err)
 	}
 }

@@ -138,14 +138,6 @@ func (s *server) needRemote() error {
 	return nil
 }
 
-func (s *server) OpenRemote(ctx context.Context, r *wire.OpenRequest) (*wire.Nothing, error) {
-	if err := s.needRemote(); err != nil {
-		return nil, err
-	}
-	config := RemoteConfig{Type: r.GetType(), Root: r.GetRoot(), Options: r.GetOptions()}
-	return &wire.Nothing{}, status(s.remote.Open(ctx, config))
-}
-
 func (s *server) PutObject(stream grpc.ClientStreamingServer[wire.PutObjectPart, wire.Nothing]) error {
 	if err := s.needRemote(); err != nil {
 		return err

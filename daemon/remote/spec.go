@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,6 +38,8 @@ type Spec struct {
 	// Clear are the names of the options that the owner typed, whose passwords
 	// are as they are. Passwords in rclone.conf are obscured.
 	Clear []string `json:"clear,omitempty"`
+	// Handed are the names of the options that the process handed back, see Kept.
+	Handed []string `json:"handed,omitempty"`
 	// Files are the files that the options name, with their absolute paths: the
 	// process must be let to read them.
 	Files []string `json:"files,omitempty"`
@@ -170,12 +173,14 @@ func (s Spec) Prepare() error {
 	return nil
 }
 
-// Config is what the process is told. It holds the credentials. The type is that of
+// Config is what the process is told. It holds the credentials. keep takes settings
+// that the process hands back, see [Spec.Kept]; nil drops them. The type is that of
 // plugins.RemoteConfig.
-func (s Spec) Config() struct {
+func (s Spec) Config(keep func(ctx context.Context, key, value string) error) struct {
 	Type    string
 	Root    string
 	Options map[string]string
+	Keep    func(ctx context.Context, key, value string) error
 } {
 	options := withOptions(s.Options, nil)
 	if len(s.Clear) > 0 {
@@ -185,7 +190,8 @@ func (s Spec) Config() struct {
 		Type    string
 		Root    string
 		Options map[string]string
-	}{s.Type, s.Root, options}
+		Keep    func(ctx context.Context, key, value string) error
+	}{s.Type, s.Root, options, keep}
 }
 
 // String is the spec for people, without what is or could be secret: "…" stands for

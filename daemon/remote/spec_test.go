@@ -138,8 +138,8 @@ func TestSpecShowsNoSecret(t *testing.T) {
 	if err := json.Unmarshal(raw, &again); err != nil {
 		t.Fatal(err)
 	}
-	if c := again.Config(); c.Options["pass"] != "hunter2" || c.Options[clearOption] != "bearer_token,pass,url,user" || c.Root != "root" || c.Type != "webdav" {
-		t.Errorf("after JSON: %q", c)
+	if c := again.Config(nil); c.Options["pass"] != "hunter2" || c.Options[clearOption] != "bearer_token,pass,url,user" || c.Root != "root" || c.Type != "webdav" {
+		t.Errorf("after JSON: %q, %q, %q", c.Type, c.Root, c.Options)
 	}
 }
 

@@ -52,8 +52,7 @@ func (r *remote) Open(ctx context.Context, config plugins.RemoteConfig) error {
 	if err := r.p.need("remote"); err != nil {
 		return err
 	}
-	_, err := r.p.conn.Client.OpenRemote(ctx, &wire.OpenRequest{Type: config.Type, Root: config.Root, Options: config.Options})
-	return r.p.result(ctx, err)
+	return r.open(ctx, config)
 }
 
 func (r *remote) Put(ctx context.Context, name string, body io.Reader, size int64) error {

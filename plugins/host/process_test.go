@@ -327,6 +327,36 @@ func TestConnector(t *testing.T) {
 	}
 }
 
+// TestRemoteKeeps: settings that change are handed back while the remote opens and
+// later, one that is refused is known to be, and changes are told.
+func TestRemoteKeeps(t *testing.T) {
+	r := startWith(t, Spec{Network: true}, "remote").Remote()
+	kept := make(chan string, 10)
+	keep := func(_ context.Context, key, value string) error {
+		if key != "token" {
+			return errors.New("not that one")
+		}
+		kept <- value
+		return nil
+	}
+	if err := r.Open(t.Context(), plugins.RemoteConfig{Options: map[string]string{"secret": "open sesame"}, Keep: keep}); err != nil {
+		t.Fatal(err)
+	}
+	if len(kept) != 1 {
+		t.Fatalf("%d settings were kept when the remote was open, want 1", len(kept))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	name := ""
+	err := r.(plugins.RemoteNotifier).Changes(ctx, func(n string) { name = n; cancel() })
+	if name != "k/new" || !errors.Is(err, context.Canceled) {
+		t.Errorf("told of %q, %v", name, err)
+	}
+	if first, second := <-kept, <-kept; first != "at the start" || second != "later" {
+		t.Errorf("kept %q, then %q", first, second)
+	}
+}
+
 func TestRemote(t *testing.T) {
 	r := startWith(t, Spec{Network: true}, "remote").Remote()
 	ctx := t.Context()
@@ -335,6 +365,9 @@ func TestRemote(t *testing.T) {
 	}
 	if err := r.Open(ctx, plugins.RemoteConfig{Options: map[string]string{"secret": "open sesame"}}); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := r.(plugins.RemoteDescriber).Describe(ctx); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a remote that does not describe itself: %v", err)
 	}
 	body := bytes.Repeat([]byte("0123456789"), 100_000)
 	for _, name := range []string{"d/a", "d/b", "k/c", "empty", "long"} {

@@ -71,6 +71,16 @@ func (f *Fault) Unwrap() error { return f.Err }
 // Temporary says whether to try again. It crosses the pipe beside the text.
 func (f *Fault) Temporary() bool { return f.Again }
 
+// Transient is Temporary: the same call may well succeed later.
+func (f *Fault) Transient() bool { return f.Again }
+
+// Full says that the remote has no room: what is smaller may still be taken, and
+// nothing larger.
+func (f *Fault) Full() bool { return f.Kind == Full }
+
+// RetryAfter is how long the remote asked to be left alone; 0 if it did not.
+func (f *Fault) RetryAfter() time.Duration { return f.Pause }
+
 // Parse reads err back as a fault: as the one that it wraps, or from its text. ok
 // is false where it is none.
 func Parse(err error) (f *Fault, ok bool) {

@@ -27,6 +27,7 @@ var kinds = []struct {
 	{Problem_DEADLINE, context.DeadlineExceeded},
 	{Problem_MISSING_FILE, fs.ErrNotExist},
 	{Problem_SHORT, io.ErrUnexpectedEOF},
+	{Problem_UNSUPPORTED, errors.ErrUnsupported},
 }
 
 // maxText bounds each text of a problem, in bytes.

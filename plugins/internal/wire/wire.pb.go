@@ -44,21 +44,23 @@ const (
 	Problem_DEADLINE     Problem_Kind = 7
 	Problem_MISSING_FILE Problem_Kind = 8
 	Problem_SHORT        Problem_Kind = 9
+	Problem_UNSUPPORTED  Problem_Kind = 10
 )
 
 // Enum value maps for Problem_Kind.
 var (
 	Problem_Kind_name = map[int32]string{
-		0: "OTHER",
-		1: "NOT_FOUND",
-		2: "REVOKED",
-		3: "INVALID",
-		4: "DENIED",
-		5: "FILE",
-		6: "CANCELED",
-		7: "DEADLINE",
-		8: "MISSING_FILE",
-		9: "SHORT",
+		0:  "OTHER",
+		1:  "NOT_FOUND",
+		2:  "REVOKED",
+		3:  "INVALID",
+		4:  "DENIED",
+		5:  "FILE",
+		6:  "CANCELED",
+		7:  "DEADLINE",
+		8:  "MISSING_FILE",
+		9:  "SHORT",
+		10: "UNSUPPORTED",
 	}
 	Problem_Kind_value = map[string]int32{
 		"OTHER":        0,
@@ -71,6 +73,7 @@ var (
 		"DEADLINE":     7,
 		"MISSING_FILE": 8,
 		"SHORT":        9,
+		"UNSUPPORTED":  10,
 	}
 )
 
@@ -98,7 +101,7 @@ func (x Problem_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Problem_Kind.Descriptor instead.
 func (Problem_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26, 0}
+	return file_wire_proto_rawDescGZIP(), []int{33, 0}
 }
 
 type Nothing struct {
@@ -486,6 +489,472 @@ func (x *OpenRequest) GetOptions() map[string]string {
 	return nil
 }
 
+// OpenPart has what to open in the first part alone. Each later one says that a setting
+// is kept, or why it could not be.
+type OpenPart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Open          *OpenRequest           `protobuf:"bytes,1,opt,name=open,proto3" json:"open,omitempty"`
+	Failed        string                 `protobuf:"bytes,2,opt,name=failed,proto3" json:"failed,omitempty"` // empty: it is kept
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenPart) Reset() {
+	*x = OpenPart{}
+	mi := &file_wire_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenPart) ProtoMessage() {}
+
+func (x *OpenPart) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenPart.ProtoReflect.Descriptor instead.
+func (*OpenPart) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *OpenPart) GetOpen() *OpenRequest {
+	if x != nil {
+		return x.Open
+	}
+	return nil
+}
+
+func (x *OpenPart) GetFailed() string {
+	if x != nil {
+		return x.Failed
+	}
+	return ""
+}
+
+// OpenNews has no key when the remote is open. Others are settings to be kept, each
+// sent when the one before was answered.
+type OpenNews struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenNews) Reset() {
+	*x = OpenNews{}
+	mi := &file_wire_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenNews) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenNews) ProtoMessage() {}
+
+func (x *OpenNews) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenNews.ProtoReflect.Descriptor instead.
+func (*OpenNews) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *OpenNews) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *OpenNews) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type RemoteTraits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Notifies      bool                   `protobuf:"varint,1,opt,name=notifies,proto3" json:"notifies,omitempty"`
+	NotifyEvery   int64                  `protobuf:"varint,2,opt,name=notify_every,json=notifyEvery,proto3" json:"notify_every,omitempty"` // nanoseconds; 0 is at once
+	FoldCase      bool                   `protobuf:"varint,3,opt,name=fold_case,json=foldCase,proto3" json:"fold_case,omitempty"`
+	Duplicates    bool                   `protobuf:"varint,4,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
+	Moves         bool                   `protobuf:"varint,5,opt,name=moves,proto3" json:"moves,omitempty"`
+	Conditional   bool                   `protobuf:"varint,6,opt,name=conditional,proto3" json:"conditional,omitempty"`
+	Precision     int64                  `protobuf:"varint,7,opt,name=precision,proto3" json:"precision,omitempty"` // of times, in nanoseconds; 0 is no times
+	Sized         bool                   `protobuf:"varint,8,opt,name=sized,proto3" json:"sized,omitempty"`         // whether the following are known
+	Free          int64                  `protobuf:"varint,9,opt,name=free,proto3" json:"free,omitempty"`           // bytes
+	Used          int64                  `protobuf:"varint,10,opt,name=used,proto3" json:"used,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoteTraits) Reset() {
+	*x = RemoteTraits{}
+	mi := &file_wire_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoteTraits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoteTraits) ProtoMessage() {}
+
+func (x *RemoteTraits) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoteTraits.ProtoReflect.Descriptor instead.
+func (*RemoteTraits) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RemoteTraits) GetNotifies() bool {
+	if x != nil {
+		return x.Notifies
+	}
+	return false
+}
+
+func (x *RemoteTraits) GetNotifyEvery() int64 {
+	if x != nil {
+		return x.NotifyEvery
+	}
+	return 0
+}
+
+func (x *RemoteTraits) GetFoldCase() bool {
+	if x != nil {
+		return x.FoldCase
+	}
+	return false
+}
+
+func (x *RemoteTraits) GetDuplicates() bool {
+	if x != nil {
+		return x.Duplicates
+	}
+	return false
+}
+
+func (x *RemoteTraits) GetMoves() bool {
+	if x != nil {
+		return x.Moves
+	}
+	return false
+}
+
+func (x *RemoteTraits) GetConditional() bool {
+	if x != nil {
+		return x.Conditional
+	}
+	return false
+}
+
+func (x *RemoteTraits) GetPrecision() int64 {
+	if x != nil {
+		return x.Precision
+	}
+	return 0
+}
+
+func (x *RemoteTraits) GetSized() bool {
+	if x != nil {
+		return x.Sized
+	}
+	return false
+}
+
+func (x *RemoteTraits) GetFree() int64 {
+	if x != nil {
+		return x.Free
+	}
+	return 0
+}
+
+func (x *RemoteTraits) GetUsed() int64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+type SignInRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Open          *OpenRequest           `protobuf:"bytes,1,opt,name=open,proto3" json:"open,omitempty"`
+	Redirect      string                 `protobuf:"bytes,2,opt,name=redirect,proto3" json:"redirect,omitempty"`
+	Device        bool                   `protobuf:"varint,3,opt,name=device,proto3" json:"device,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignInRequest) Reset() {
+	*x = SignInRequest{}
+	mi := &file_wire_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignInRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignInRequest) ProtoMessage() {}
+
+func (x *SignInRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignInRequest.ProtoReflect.Descriptor instead.
+func (*SignInRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SignInRequest) GetOpen() *OpenRequest {
+	if x != nil {
+		return x.Open
+	}
+	return nil
+}
+
+func (x *SignInRequest) GetRedirect() string {
+	if x != nil {
+		return x.Redirect
+	}
+	return ""
+}
+
+func (x *SignInRequest) GetDevice() bool {
+	if x != nil {
+		return x.Device
+	}
+	return false
+}
+
+type SignInPage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Url           string                 `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	Redirect      string                 `protobuf:"bytes,2,opt,name=redirect,proto3" json:"redirect,omitempty"`
+	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	Code          string                 `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
+	Until         int64                  `protobuf:"varint,5,opt,name=until,proto3" json:"until,omitempty"` // nanoseconds since 1970; 0 is not known
+	Notes         []string               `protobuf:"bytes,6,rep,name=notes,proto3" json:"notes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignInPage) Reset() {
+	*x = SignInPage{}
+	mi := &file_wire_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignInPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignInPage) ProtoMessage() {}
+
+func (x *SignInPage) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignInPage.ProtoReflect.Descriptor instead.
+func (*SignInPage) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SignInPage) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *SignInPage) GetRedirect() string {
+	if x != nil {
+		return x.Redirect
+	}
+	return ""
+}
+
+func (x *SignInPage) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *SignInPage) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *SignInPage) GetUntil() int64 {
+	if x != nil {
+		return x.Until
+	}
+	return 0
+}
+
+func (x *SignInPage) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+// SignInAnswer is what came back with the redirect, or a token, or nothing where the
+// owner types a code elsewhere.
+type SignInAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Query         string                 `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
+	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignInAnswer) Reset() {
+	*x = SignInAnswer{}
+	mi := &file_wire_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignInAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignInAnswer) ProtoMessage() {}
+
+func (x *SignInAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignInAnswer.ProtoReflect.Descriptor instead.
+func (*SignInAnswer) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SignInAnswer) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+func (x *SignInAnswer) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+type Settings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Settings      map[string]string      `protobuf:"bytes,1,rep,name=settings,proto3" json:"settings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Settings) Reset() {
+	*x = Settings{}
+	mi := &file_wire_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Settings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Settings) ProtoMessage() {}
+
+func (x *Settings) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Settings.ProtoReflect.Descriptor instead.
+func (*Settings) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Settings) GetSettings() map[string]string {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
 // PutObjectPart has name and size in the first part alone.
 type PutObjectPart struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -498,7 +967,7 @@ type PutObjectPart struct {
 
 func (x *PutObjectPart) Reset() {
 	*x = PutObjectPart{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +979,7 @@ func (x *PutObjectPart) String() string {
 func (*PutObjectPart) ProtoMessage() {}
 
 func (x *PutObjectPart) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +992,7 @@ func (x *PutObjectPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutObjectPart.ProtoReflect.Descriptor instead.
 func (*PutObjectPart) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PutObjectPart) GetName() string {
@@ -558,7 +1027,7 @@ type GetObjectRequest struct {
 
 func (x *GetObjectRequest) Reset() {
 	*x = GetObjectRequest{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +1039,7 @@ func (x *GetObjectRequest) String() string {
 func (*GetObjectRequest) ProtoMessage() {}
 
 func (x *GetObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +1052,7 @@ func (x *GetObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetObjectRequest.ProtoReflect.Descriptor instead.
 func (*GetObjectRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetObjectRequest) GetName() string {
@@ -616,7 +1085,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +1097,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +1110,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListRequest) GetPrefix() string {
@@ -660,7 +1129,7 @@ type ObjectList struct {
 
 func (x *ObjectList) Reset() {
 	*x = ObjectList{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -672,7 +1141,7 @@ func (x *ObjectList) String() string {
 func (*ObjectList) ProtoMessage() {}
 
 func (x *ObjectList) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -685,7 +1154,7 @@ func (x *ObjectList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectList.ProtoReflect.Descriptor instead.
 func (*ObjectList) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ObjectList) GetObjects() []*ObjectList_Object {
@@ -704,7 +1173,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -716,7 +1185,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -729,7 +1198,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeleteRequest) GetNames() []string {
@@ -749,7 +1218,7 @@ type Rows struct {
 
 func (x *Rows) Reset() {
 	*x = Rows{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +1230,7 @@ func (x *Rows) String() string {
 func (*Rows) ProtoMessage() {}
 
 func (x *Rows) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +1243,7 @@ func (x *Rows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rows.ProtoReflect.Descriptor instead.
 func (*Rows) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Rows) GetRows() []byte {
@@ -795,7 +1264,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +1276,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +1289,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetRequest) GetSession() uint64 {
@@ -861,7 +1330,7 @@ type QueryRequest struct {
 
 func (x *QueryRequest) Reset() {
 	*x = QueryRequest{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -873,7 +1342,7 @@ func (x *QueryRequest) String() string {
 func (*QueryRequest) ProtoMessage() {}
 
 func (x *QueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -886,7 +1355,7 @@ func (x *QueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRequest.ProtoReflect.Descriptor instead.
 func (*QueryRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *QueryRequest) GetSession() uint64 {
@@ -964,7 +1433,7 @@ type Moment struct {
 
 func (x *Moment) Reset() {
 	*x = Moment{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1445,7 @@ func (x *Moment) String() string {
 func (*Moment) ProtoMessage() {}
 
 func (x *Moment) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1458,7 @@ func (x *Moment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Moment.ProtoReflect.Descriptor instead.
 func (*Moment) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Moment) GetSeconds() int64 {
@@ -1024,7 +1493,7 @@ type ChangesRequest struct {
 
 func (x *ChangesRequest) Reset() {
 	*x = ChangesRequest{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1505,7 @@ func (x *ChangesRequest) String() string {
 func (*ChangesRequest) ProtoMessage() {}
 
 func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1518,7 @@ func (x *ChangesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangesRequest.ProtoReflect.Descriptor instead.
 func (*ChangesRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ChangesRequest) GetSession() uint64 {
@@ -1083,7 +1552,7 @@ type PutPart struct {
 
 func (x *PutPart) Reset() {
 	*x = PutPart{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1564,7 @@ func (x *PutPart) String() string {
 func (*PutPart) ProtoMessage() {}
 
 func (x *PutPart) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1577,7 @@ func (x *PutPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPart.ProtoReflect.Descriptor instead.
 func (*PutPart) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PutPart) GetSession() uint64 {
@@ -1135,7 +1604,7 @@ type Text struct {
 
 func (x *Text) Reset() {
 	*x = Text{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1616,7 @@ func (x *Text) String() string {
 func (*Text) ProtoMessage() {}
 
 func (x *Text) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1629,7 @@ func (x *Text) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Text.ProtoReflect.Descriptor instead.
 func (*Text) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Text) GetSession() uint64 {
@@ -1189,7 +1658,7 @@ type Table struct {
 
 func (x *Table) Reset() {
 	*x = Table{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1670,7 @@ func (x *Table) String() string {
 func (*Table) ProtoMessage() {}
 
 func (x *Table) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1683,7 @@ func (x *Table) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Table.ProtoReflect.Descriptor instead.
 func (*Table) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Table) GetSession() uint64 {
@@ -1256,7 +1725,7 @@ type ReadRequest struct {
 
 func (x *ReadRequest) Reset() {
 	*x = ReadRequest{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1268,7 +1737,7 @@ func (x *ReadRequest) String() string {
 func (*ReadRequest) ProtoMessage() {}
 
 func (x *ReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1281,7 +1750,7 @@ func (x *ReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
 func (*ReadRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReadRequest) GetSession() uint64 {
@@ -1315,7 +1784,7 @@ type ReadReply struct {
 
 func (x *ReadReply) Reset() {
 	*x = ReadReply{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1327,7 +1796,7 @@ func (x *ReadReply) String() string {
 func (*ReadReply) ProtoMessage() {}
 
 func (x *ReadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1340,7 +1809,7 @@ func (x *ReadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadReply.ProtoReflect.Descriptor instead.
 func (*ReadReply) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReadReply) GetData() []byte {
@@ -1363,7 +1832,7 @@ type SinkPart struct {
 
 func (x *SinkPart) Reset() {
 	*x = SinkPart{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1844,7 @@ func (x *SinkPart) String() string {
 func (*SinkPart) ProtoMessage() {}
 
 func (x *SinkPart) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1857,7 @@ func (x *SinkPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SinkPart.ProtoReflect.Descriptor instead.
 func (*SinkPart) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SinkPart) GetSession() uint64 {
@@ -1436,7 +1905,7 @@ type BlobPart struct {
 
 func (x *BlobPart) Reset() {
 	*x = BlobPart{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1448,7 +1917,7 @@ func (x *BlobPart) String() string {
 func (*BlobPart) ProtoMessage() {}
 
 func (x *BlobPart) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1461,7 +1930,7 @@ func (x *BlobPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobPart.ProtoReflect.Descriptor instead.
 func (*BlobPart) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BlobPart) GetSession() uint64 {
@@ -1487,7 +1956,7 @@ type BlobReply struct {
 
 func (x *BlobReply) Reset() {
 	*x = BlobReply{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1968,7 @@ func (x *BlobReply) String() string {
 func (*BlobReply) ProtoMessage() {}
 
 func (x *BlobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1981,7 @@ func (x *BlobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobReply.ProtoReflect.Descriptor instead.
 func (*BlobReply) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *BlobReply) GetId() string {
@@ -1540,7 +2009,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +2021,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +2034,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Problem) GetKind() Problem_Kind {
@@ -1635,7 +2104,7 @@ type ObjectList_Object struct {
 
 func (x *ObjectList_Object) Reset() {
 	*x = ObjectList_Object{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +2116,7 @@ func (x *ObjectList_Object) String() string {
 func (*ObjectList_Object) ProtoMessage() {}
 
 func (x *ObjectList_Object) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +2129,7 @@ func (x *ObjectList_Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectList_Object.ProtoReflect.Descriptor instead.
 func (*ObjectList_Object) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11, 0}
+	return file_wire_proto_rawDescGZIP(), []int{18, 0}
 }
 
 func (x *ObjectList_Object) GetName() string {
@@ -1693,7 +2162,7 @@ type Table_Row struct {
 
 func (x *Table_Row) Reset() {
 	*x = Table_Row{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1705,7 +2174,7 @@ func (x *Table_Row) String() string {
 func (*Table_Row) ProtoMessage() {}
 
 func (x *Table_Row) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1718,7 +2187,7 @@ func (x *Table_Row) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Table_Row.ProtoReflect.Descriptor instead.
 func (*Table_Row) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20, 0}
+	return file_wire_proto_rawDescGZIP(), []int{27, 0}
 }
 
 func (x *Table_Row) GetCells() []string {
@@ -1738,7 +2207,7 @@ type SinkPart_Failure struct {
 
 func (x *SinkPart_Failure) Reset() {
 	*x = SinkPart_Failure{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1750,7 +2219,7 @@ func (x *SinkPart_Failure) String() string {
 func (*SinkPart_Failure) ProtoMessage() {}
 
 func (x *SinkPart_Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1763,7 +2232,7 @@ func (x *SinkPart_Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SinkPart_Failure.ProtoReflect.Descriptor instead.
 func (*SinkPart_Failure) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23, 0}
+	return file_wire_proto_rawDescGZIP(), []int{30, 0}
 }
 
 func (x *SinkPart_Failure) GetAt() string {
@@ -1810,6 +2279,46 @@ const file_wire_proto_rawDesc = "" +
 	"\x04root\x18\x02 \x01(\tR\x04root\x12D\n" +
 	"\aoptions\x18\x03 \x03(\v2*.locker.plugin.v1.OpenRequest.OptionsEntryR\aoptions\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"U\n" +
+	"\bOpenPart\x121\n" +
+	"\x04open\x18\x01 \x01(\v2\x1d.locker.plugin.v1.OpenRequestR\x04open\x12\x16\n" +
+	"\x06failed\x18\x02 \x01(\tR\x06failed\"2\n" +
+	"\bOpenNews\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x9e\x02\n" +
+	"\fRemoteTraits\x12\x1a\n" +
+	"\bnotifies\x18\x01 \x01(\bR\bnotifies\x12!\n" +
+	"\fnotify_every\x18\x02 \x01(\x03R\vnotifyEvery\x12\x1b\n" +
+	"\tfold_case\x18\x03 \x01(\bR\bfoldCase\x12\x1e\n" +
+	"\n" +
+	"duplicates\x18\x04 \x01(\bR\n" +
+	"duplicates\x12\x14\n" +
+	"\x05moves\x18\x05 \x01(\bR\x05moves\x12 \n" +
+	"\vconditional\x18\x06 \x01(\bR\vconditional\x12\x1c\n" +
+	"\tprecision\x18\a \x01(\x03R\tprecision\x12\x14\n" +
+	"\x05sized\x18\b \x01(\bR\x05sized\x12\x12\n" +
+	"\x04free\x18\t \x01(\x03R\x04free\x12\x12\n" +
+	"\x04used\x18\n" +
+	" \x01(\x03R\x04used\"v\n" +
+	"\rSignInRequest\x121\n" +
+	"\x04open\x18\x01 \x01(\v2\x1d.locker.plugin.v1.OpenRequestR\x04open\x12\x1a\n" +
+	"\bredirect\x18\x02 \x01(\tR\bredirect\x12\x16\n" +
+	"\x06device\x18\x03 \x01(\bR\x06device\"\x90\x01\n" +
+	"\n" +
+	"SignInPage\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x1a\n" +
+	"\bredirect\x18\x02 \x01(\tR\bredirect\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x12\n" +
+	"\x04code\x18\x04 \x01(\tR\x04code\x12\x14\n" +
+	"\x05until\x18\x05 \x01(\x03R\x05until\x12\x14\n" +
+	"\x05notes\x18\x06 \x03(\tR\x05notes\":\n" +
+	"\fSignInAnswer\x12\x14\n" +
+	"\x05query\x18\x01 \x01(\tR\x05query\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\"\x8d\x01\n" +
+	"\bSettings\x12D\n" +
+	"\bsettings\x18\x01 \x03(\v2(.locker.plugin.v1.Settings.SettingsEntryR\bsettings\x1a;\n" +
+	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"K\n" +
 	"\rPutObjectPart\x12\x12\n" +
@@ -1897,7 +2406,7 @@ const file_wire_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"\x1b\n" +
 	"\tBlobReply\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\xed\x02\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xfe\x02\n" +
 	"\aProblem\x122\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1e.locker.plugin.v1.Problem.KindR\x04kind\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1e\n" +
@@ -1908,7 +2417,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x04verb\x18\x05 \x01(\tR\x04verb\x12\x0e\n" +
 	"\x02at\x18\x06 \x01(\tR\x02at\x12\x10\n" +
 	"\x03why\x18\a \x01(\tR\x03why\x12\x1c\n" +
-	"\ttemporary\x18\b \x01(\bR\ttemporary\"\x89\x01\n" +
+	"\ttemporary\x18\b \x01(\bR\ttemporary\"\x9a\x01\n" +
 	"\x04Kind\x12\t\n" +
 	"\x05OTHER\x10\x00\x12\r\n" +
 	"\tNOT_FOUND\x10\x01\x12\v\n" +
@@ -1920,18 +2429,24 @@ const file_wire_proto_rawDesc = "" +
 	"\bCANCELED\x10\x06\x12\f\n" +
 	"\bDEADLINE\x10\a\x12\x10\n" +
 	"\fMISSING_FILE\x10\b\x12\t\n" +
-	"\x05SHORT\x10\t2\xa0\x05\n" +
+	"\x05SHORT\x10\t\x12\x0f\n" +
+	"\vUNSUPPORTED\x10\n" +
+	"2\xd1\a\n" +
 	"\x06Plugin\x12H\n" +
 	"\x06Attach\x12\x1f.locker.plugin.v1.AttachRequest\x1a\x1d.locker.plugin.v1.AttachReply\x12A\n" +
 	"\x06RunApp\x12\x1c.locker.plugin.v1.RunRequest\x1a\x19.locker.plugin.v1.Nothing\x12L\n" +
 	"\tRecognise\x12\x1d.locker.plugin.v1.FileRequest\x1a .locker.plugin.v1.RecogniseReply\x12A\n" +
-	"\x05Parse\x12\x1d.locker.plugin.v1.FileRequest\x1a\x19.locker.plugin.v1.Nothing\x12F\n" +
+	"\x05Parse\x12\x1d.locker.plugin.v1.FileRequest\x1a\x19.locker.plugin.v1.Nothing\x12H\n" +
 	"\n" +
-	"OpenRemote\x12\x1d.locker.plugin.v1.OpenRequest\x1a\x19.locker.plugin.v1.Nothing\x12I\n" +
+	"OpenRemote\x12\x1a.locker.plugin.v1.OpenPart\x1a\x1a.locker.plugin.v1.OpenNews(\x010\x01\x12I\n" +
 	"\tPutObject\x12\x1f.locker.plugin.v1.PutObjectPart\x1a\x19.locker.plugin.v1.Nothing(\x01\x12J\n" +
 	"\tGetObject\x12\".locker.plugin.v1.GetObjectRequest\x1a\x17.locker.plugin.v1.Bytes0\x01\x12L\n" +
 	"\vListObjects\x12\x1d.locker.plugin.v1.ListRequest\x1a\x1c.locker.plugin.v1.ObjectList0\x01\x12K\n" +
-	"\rDeleteObjects\x12\x1f.locker.plugin.v1.DeleteRequest\x1a\x19.locker.plugin.v1.Nothing2\xd8\x04\n" +
+	"\rDeleteObjects\x12\x1f.locker.plugin.v1.DeleteRequest\x1a\x19.locker.plugin.v1.Nothing\x12I\n" +
+	"\fWatchObjects\x12\x19.locker.plugin.v1.Nothing\x1a\x1c.locker.plugin.v1.ObjectList0\x01\x12K\n" +
+	"\x0eDescribeRemote\x12\x19.locker.plugin.v1.Nothing\x1a\x1e.locker.plugin.v1.RemoteTraits\x12L\n" +
+	"\vBeginSignIn\x12\x1f.locker.plugin.v1.SignInRequest\x1a\x1c.locker.plugin.v1.SignInPage\x12G\n" +
+	"\tEndSignIn\x12\x1e.locker.plugin.v1.SignInAnswer\x1a\x1a.locker.plugin.v1.Settings2\xd8\x04\n" +
 	"\x04Host\x12;\n" +
 	"\x03Get\x12\x1c.locker.plugin.v1.GetRequest\x1a\x16.locker.plugin.v1.Rows\x12A\n" +
 	"\x05Query\x12\x1e.locker.plugin.v1.QueryRequest\x1a\x16.locker.plugin.v1.Rows0\x01\x12E\n" +
@@ -1956,7 +2471,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_wire_proto_goTypes = []any{
 	(Problem_Kind)(0),         // 0: locker.plugin.v1.Problem.Kind
 	(*Nothing)(nil),           // 1: locker.plugin.v1.Nothing
@@ -1967,79 +2482,98 @@ var file_wire_proto_goTypes = []any{
 	(*FileRequest)(nil),       // 6: locker.plugin.v1.FileRequest
 	(*RecogniseReply)(nil),    // 7: locker.plugin.v1.RecogniseReply
 	(*OpenRequest)(nil),       // 8: locker.plugin.v1.OpenRequest
-	(*PutObjectPart)(nil),     // 9: locker.plugin.v1.PutObjectPart
-	(*GetObjectRequest)(nil),  // 10: locker.plugin.v1.GetObjectRequest
-	(*ListRequest)(nil),       // 11: locker.plugin.v1.ListRequest
-	(*ObjectList)(nil),        // 12: locker.plugin.v1.ObjectList
-	(*DeleteRequest)(nil),     // 13: locker.plugin.v1.DeleteRequest
-	(*Rows)(nil),              // 14: locker.plugin.v1.Rows
-	(*GetRequest)(nil),        // 15: locker.plugin.v1.GetRequest
-	(*QueryRequest)(nil),      // 16: locker.plugin.v1.QueryRequest
-	(*Moment)(nil),            // 17: locker.plugin.v1.Moment
-	(*ChangesRequest)(nil),    // 18: locker.plugin.v1.ChangesRequest
-	(*PutPart)(nil),           // 19: locker.plugin.v1.PutPart
-	(*Text)(nil),              // 20: locker.plugin.v1.Text
-	(*Table)(nil),             // 21: locker.plugin.v1.Table
-	(*ReadRequest)(nil),       // 22: locker.plugin.v1.ReadRequest
-	(*ReadReply)(nil),         // 23: locker.plugin.v1.ReadReply
-	(*SinkPart)(nil),          // 24: locker.plugin.v1.SinkPart
-	(*BlobPart)(nil),          // 25: locker.plugin.v1.BlobPart
-	(*BlobReply)(nil),         // 26: locker.plugin.v1.BlobReply
-	(*Problem)(nil),           // 27: locker.plugin.v1.Problem
-	nil,                       // 28: locker.plugin.v1.OpenRequest.OptionsEntry
-	(*ObjectList_Object)(nil), // 29: locker.plugin.v1.ObjectList.Object
-	(*Table_Row)(nil),         // 30: locker.plugin.v1.Table.Row
-	(*SinkPart_Failure)(nil),  // 31: locker.plugin.v1.SinkPart.Failure
+	(*OpenPart)(nil),          // 9: locker.plugin.v1.OpenPart
+	(*OpenNews)(nil),          // 10: locker.plugin.v1.OpenNews
+	(*RemoteTraits)(nil),      // 11: locker.plugin.v1.RemoteTraits
+	(*SignInRequest)(nil),     // 12: locker.plugin.v1.SignInRequest
+	(*SignInPage)(nil),        // 13: locker.plugin.v1.SignInPage
+	(*SignInAnswer)(nil),      // 14: locker.plugin.v1.SignInAnswer
+	(*Settings)(nil),          // 15: locker.plugin.v1.Settings
+	(*PutObjectPart)(nil),     // 16: locker.plugin.v1.PutObjectPart
+	(*GetObjectRequest)(nil),  // 17: locker.plugin.v1.GetObjectRequest
+	(*ListRequest)(nil),       // 18: locker.plugin.v1.ListRequest
+	(*ObjectList)(nil),        // 19: locker.plugin.v1.ObjectList
+	(*DeleteRequest)(nil),     // 20: locker.plugin.v1.DeleteRequest
+	(*Rows)(nil),              // 21: locker.plugin.v1.Rows
+	(*GetRequest)(nil),        // 22: locker.plugin.v1.GetRequest
+	(*QueryRequest)(nil),      // 23: locker.plugin.v1.QueryRequest
+	(*Moment)(nil),            // 24: locker.plugin.v1.Moment
+	(*ChangesRequest)(nil),    // 25: locker.plugin.v1.ChangesRequest
+	(*PutPart)(nil),           // 26: locker.plugin.v1.PutPart
+	(*Text)(nil),              // 27: locker.plugin.v1.Text
+	(*Table)(nil),             // 28: locker.plugin.v1.Table
+	(*ReadRequest)(nil),       // 29: locker.plugin.v1.ReadRequest
+	(*ReadReply)(nil),         // 30: locker.plugin.v1.ReadReply
+	(*SinkPart)(nil),          // 31: locker.plugin.v1.SinkPart
+	(*BlobPart)(nil),          // 32: locker.plugin.v1.BlobPart
+	(*BlobReply)(nil),         // 33: locker.plugin.v1.BlobReply
+	(*Problem)(nil),           // 34: locker.plugin.v1.Problem
+	nil,                       // 35: locker.plugin.v1.OpenRequest.OptionsEntry
+	nil,                       // 36: locker.plugin.v1.Settings.SettingsEntry
+	(*ObjectList_Object)(nil), // 37: locker.plugin.v1.ObjectList.Object
+	(*Table_Row)(nil),         // 38: locker.plugin.v1.Table.Row
+	(*SinkPart_Failure)(nil),  // 39: locker.plugin.v1.SinkPart.Failure
 }
 var file_wire_proto_depIdxs = []int32{
-	28, // 0: locker.plugin.v1.OpenRequest.options:type_name -> locker.plugin.v1.OpenRequest.OptionsEntry
-	29, // 1: locker.plugin.v1.ObjectList.objects:type_name -> locker.plugin.v1.ObjectList.Object
-	17, // 2: locker.plugin.v1.QueryRequest.since:type_name -> locker.plugin.v1.Moment
-	17, // 3: locker.plugin.v1.QueryRequest.until:type_name -> locker.plugin.v1.Moment
-	30, // 4: locker.plugin.v1.Table.rows:type_name -> locker.plugin.v1.Table.Row
-	31, // 5: locker.plugin.v1.SinkPart.failure:type_name -> locker.plugin.v1.SinkPart.Failure
-	0,  // 6: locker.plugin.v1.Problem.kind:type_name -> locker.plugin.v1.Problem.Kind
-	3,  // 7: locker.plugin.v1.Plugin.Attach:input_type -> locker.plugin.v1.AttachRequest
-	5,  // 8: locker.plugin.v1.Plugin.RunApp:input_type -> locker.plugin.v1.RunRequest
-	6,  // 9: locker.plugin.v1.Plugin.Recognise:input_type -> locker.plugin.v1.FileRequest
-	6,  // 10: locker.plugin.v1.Plugin.Parse:input_type -> locker.plugin.v1.FileRequest
-	8,  // 11: locker.plugin.v1.Plugin.OpenRemote:input_type -> locker.plugin.v1.OpenRequest
-	9,  // 12: locker.plugin.v1.Plugin.PutObject:input_type -> locker.plugin.v1.PutObjectPart
-	10, // 13: locker.plugin.v1.Plugin.GetObject:input_type -> locker.plugin.v1.GetObjectRequest
-	11, // 14: locker.plugin.v1.Plugin.ListObjects:input_type -> locker.plugin.v1.ListRequest
-	13, // 15: locker.plugin.v1.Plugin.DeleteObjects:input_type -> locker.plugin.v1.DeleteRequest
-	15, // 16: locker.plugin.v1.Host.Get:input_type -> locker.plugin.v1.GetRequest
-	16, // 17: locker.plugin.v1.Host.Query:input_type -> locker.plugin.v1.QueryRequest
-	18, // 18: locker.plugin.v1.Host.Changes:input_type -> locker.plugin.v1.ChangesRequest
-	19, // 19: locker.plugin.v1.Host.Put:input_type -> locker.plugin.v1.PutPart
-	20, // 20: locker.plugin.v1.Host.ShowText:input_type -> locker.plugin.v1.Text
-	21, // 21: locker.plugin.v1.Host.ShowTable:input_type -> locker.plugin.v1.Table
-	22, // 22: locker.plugin.v1.Host.ReadFile:input_type -> locker.plugin.v1.ReadRequest
-	24, // 23: locker.plugin.v1.Host.Sink:input_type -> locker.plugin.v1.SinkPart
-	25, // 24: locker.plugin.v1.Host.Blob:input_type -> locker.plugin.v1.BlobPart
-	4,  // 25: locker.plugin.v1.Plugin.Attach:output_type -> locker.plugin.v1.AttachReply
-	1,  // 26: locker.plugin.v1.Plugin.RunApp:output_type -> locker.plugin.v1.Nothing
-	7,  // 27: locker.plugin.v1.Plugin.Recognise:output_type -> locker.plugin.v1.RecogniseReply
-	1,  // 28: locker.plugin.v1.Plugin.Parse:output_type -> locker.plugin.v1.Nothing
-	1,  // 29: locker.plugin.v1.Plugin.OpenRemote:output_type -> locker.plugin.v1.Nothing
-	1,  // 30: locker.plugin.v1.Plugin.PutObject:output_type -> locker.plugin.v1.Nothing
-	2,  // 31: locker.plugin.v1.Plugin.GetObject:output_type -> locker.plugin.v1.Bytes
-	12, // 32: locker.plugin.v1.Plugin.ListObjects:output_type -> locker.plugin.v1.ObjectList
-	1,  // 33: locker.plugin.v1.Plugin.DeleteObjects:output_type -> locker.plugin.v1.Nothing
-	14, // 34: locker.plugin.v1.Host.Get:output_type -> locker.plugin.v1.Rows
-	14, // 35: locker.plugin.v1.Host.Query:output_type -> locker.plugin.v1.Rows
-	14, // 36: locker.plugin.v1.Host.Changes:output_type -> locker.plugin.v1.Rows
-	1,  // 37: locker.plugin.v1.Host.Put:output_type -> locker.plugin.v1.Nothing
-	1,  // 38: locker.plugin.v1.Host.ShowText:output_type -> locker.plugin.v1.Nothing
-	1,  // 39: locker.plugin.v1.Host.ShowTable:output_type -> locker.plugin.v1.Nothing
-	23, // 40: locker.plugin.v1.Host.ReadFile:output_type -> locker.plugin.v1.ReadReply
-	1,  // 41: locker.plugin.v1.Host.Sink:output_type -> locker.plugin.v1.Nothing
-	26, // 42: locker.plugin.v1.Host.Blob:output_type -> locker.plugin.v1.BlobReply
-	25, // [25:43] is the sub-list for method output_type
-	7,  // [7:25] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	35, // 0: locker.plugin.v1.OpenRequest.options:type_name -> locker.plugin.v1.OpenRequest.OptionsEntry
+	8,  // 1: locker.plugin.v1.OpenPart.open:type_name -> locker.plugin.v1.OpenRequest
+	8,  // 2: locker.plugin.v1.SignInRequest.open:type_name -> locker.plugin.v1.OpenRequest
+	36, // 3: locker.plugin.v1.Settings.settings:type_name -> locker.plugin.v1.Settings.SettingsEntry
+	37, // 4: locker.plugin.v1.ObjectList.objects:type_name -> locker.plugin.v1.ObjectList.Object
+	24, // 5: locker.plugin.v1.QueryRequest.since:type_name -> locker.plugin.v1.Moment
+	24, // 6: locker.plugin.v1.QueryRequest.until:type_name -> locker.plugin.v1.Moment
+	38, // 7: locker.plugin.v1.Table.rows:type_name -> locker.plugin.v1.Table.Row
+	39, // 8: locker.plugin.v1.SinkPart.failure:type_name -> locker.plugin.v1.SinkPart.Failure
+	0,  // 9: locker.plugin.v1.Problem.kind:type_name -> locker.plugin.v1.Problem.Kind
+	3,  // 10: locker.plugin.v1.Plugin.Attach:input_type -> locker.plugin.v1.AttachRequest
+	5,  // 11: locker.plugin.v1.Plugin.RunApp:input_type -> locker.plugin.v1.RunRequest
+	6,  // 12: locker.plugin.v1.Plugin.Recognise:input_type -> locker.plugin.v1.FileRequest
+	6,  // 13: locker.plugin.v1.Plugin.Parse:input_type -> locker.plugin.v1.FileRequest
+	9,  // 14: locker.plugin.v1.Plugin.OpenRemote:input_type -> locker.plugin.v1.OpenPart
+	16, // 15: locker.plugin.v1.Plugin.PutObject:input_type -> locker.plugin.v1.PutObjectPart
+	17, // 16: locker.plugin.v1.Plugin.GetObject:input_type -> locker.plugin.v1.GetObjectRequest
+	18, // 17: locker.plugin.v1.Plugin.ListObjects:input_type -> locker.plugin.v1.ListRequest
+	20, // 18: locker.plugin.v1.Plugin.DeleteObjects:input_type -> locker.plugin.v1.DeleteRequest
+	1,  // 19: locker.plugin.v1.Plugin.WatchObjects:input_type -> locker.plugin.v1.Nothing
+	1,  // 20: locker.plugin.v1.Plugin.DescribeRemote:input_type -> locker.plugin.v1.Nothing
+	12, // 21: locker.plugin.v1.Plugin.BeginSignIn:input_type -> locker.plugin.v1.SignInRequest
+	14, // 22: locker.plugin.v1.Plugin.EndSignIn:input_type -> locker.plugin.v1.SignInAnswer
+	22, // 23: locker.plugin.v1.Host.Get:input_type -> locker.plugin.v1.GetRequest
+	23, // 24: locker.plugin.v1.Host.Query:input_type -> locker.plugin.v1.QueryRequest
+	25, // 25: locker.plugin.v1.Host.Changes:input_type -> locker.plugin.v1.ChangesRequest
+	26, // 26: locker.plugin.v1.Host.Put:input_type -> locker.plugin.v1.PutPart
+	27, // 27: locker.plugin.v1.Host.ShowText:input_type -> locker.plugin.v1.Text
+	28, // 28: locker.plugin.v1.Host.ShowTable:input_type -> locker.plugin.v1.Table
+	29, // 29: locker.plugin.v1.Host.ReadFile:input_type -> locker.plugin.v1.ReadRequest
+	31, // 30: locker.plugin.v1.Host.Sink:input_type -> locker.plugin.v1.SinkPart
+	32, // 31: locker.plugin.v1.Host.Blob:input_type -> locker.plugin.v1.BlobPart
+	4,  // 32: locker.plugin.v1.Plugin.Attach:output_type -> locker.plugin.v1.AttachReply
+	1,  // 33: locker.plugin.v1.Plugin.RunApp:output_type -> locker.plugin.v1.Nothing
+	7,  // 34: locker.plugin.v1.Plugin.Recognise:output_type -> locker.plugin.v1.RecogniseReply
+	1,  // 35: locker.plugin.v1.Plugin.Parse:output_type -> locker.plugin.v1.Nothing
+	10, // 36: locker.plugin.v1.Plugin.OpenRemote:output_type -> locker.plugin.v1.OpenNews
+	1,  // 37: locker.plugin.v1.Plugin.PutObject:output_type -> locker.plugin.v1.Nothing
+	2,  // 38: locker.plugin.v1.Plugin.GetObject:output_type -> locker.plugin.v1.Bytes
+	19, // 39: locker.plugin.v1.Plugin.ListObjects:output_type -> locker.plugin.v1.ObjectList
+	1,  // 40: locker.plugin.v1.Plugin.DeleteObjects:output_type -> locker.plugin.v1.Nothing
+	19, // 41: locker.plugin.v1.Plugin.WatchObjects:output_type -> locker.plugin.v1.ObjectList
+	11, // 42: locker.plugin.v1.Plugin.DescribeRemote:output_type -> locker.plugin.v1.RemoteTraits
+	13, // 43: locker.plugin.v1.Plugin.BeginSignIn:output_type -> locker.plugin.v1.SignInPage
+	15, // 44: locker.plugin.v1.Plugin.EndSignIn:output_type -> locker.plugin.v1.Settings
+	21, // 45: locker.plugin.v1.Host.Get:output_type -> locker.plugin.v1.Rows
+	21, // 46: locker.plugin.v1.Host.Query:output_type -> locker.plugin.v1.Rows
+	21, // 47: locker.plugin.v1.Host.Changes:output_type -> locker.plugin.v1.Rows
+	1,  // 48: locker.plugin.v1.Host.Put:output_type -> locker.plugin.v1.Nothing
+	1,  // 49: locker.plugin.v1.Host.ShowText:output_type -> locker.plugin.v1.Nothing
+	1,  // 50: locker.plugin.v1.Host.ShowTable:output_type -> locker.plugin.v1.Nothing
+	30, // 51: locker.plugin.v1.Host.ReadFile:output_type -> locker.plugin.v1.ReadReply
+	1,  // 52: locker.plugin.v1.Host.Sink:output_type -> locker.plugin.v1.Nothing
+	33, // 53: locker.plugin.v1.Host.Blob:output_type -> locker.plugin.v1.BlobReply
+	32, // [32:54] is the sub-list for method output_type
+	10, // [10:32] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -2053,7 +2587,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   31,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

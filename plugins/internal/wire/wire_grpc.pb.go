@@ -29,15 +29,19 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Plugin_Attach_FullMethodName        = "/locker.plugin.v1.Plugin/Attach"
-	Plugin_RunApp_FullMethodName        = "/locker.plugin.v1.Plugin/RunApp"
-	Plugin_Recognise_FullMethodName     = "/locker.plugin.v1.Plugin/Recognise"
-	Plugin_Parse_FullMethodName         = "/locker.plugin.v1.Plugin/Parse"
-	Plugin_OpenRemote_FullMethodName    = "/locker.plugin.v1.Plugin/OpenRemote"
-	Plugin_PutObject_FullMethodName     = "/locker.plugin.v1.Plugin/PutObject"
-	Plugin_GetObject_FullMethodName     = "/locker.plugin.v1.Plugin/GetObject"
-	Plugin_ListObjects_FullMethodName   = "/locker.plugin.v1.Plugin/ListObjects"
-	Plugin_DeleteObjects_FullMethodName = "/locker.plugin.v1.Plugin/DeleteObjects"
+	Plugin_Attach_FullMethodName         = "/locker.plugin.v1.Plugin/Attach"
+	Plugin_RunApp_FullMethodName         = "/locker.plugin.v1.Plugin/RunApp"
+	Plugin_Recognise_FullMethodName      = "/locker.plugin.v1.Plugin/Recognise"
+	Plugin_Parse_FullMethodName          = "/locker.plugin.v1.Plugin/Parse"
+	Plugin_OpenRemote_FullMethodName     = "/locker.plugin.v1.Plugin/OpenRemote"
+	Plugin_PutObject_FullMethodName      = "/locker.plugin.v1.Plugin/PutObject"
+	Plugin_GetObject_FullMethodName      = "/locker.plugin.v1.Plugin/GetObject"
+	Plugin_ListObjects_FullMethodName    = "/locker.plugin.v1.Plugin/ListObjects"
+	Plugin_DeleteObjects_FullMethodName  = "/locker.plugin.v1.Plugin/DeleteObjects"
+	Plugin_WatchObjects_FullMethodName   = "/locker.plugin.v1.Plugin/WatchObjects"
+	Plugin_DescribeRemote_FullMethodName = "/locker.plugin.v1.Plugin/DescribeRemote"
+	Plugin_BeginSignIn_FullMethodName    = "/locker.plugin.v1.Plugin/BeginSignIn"
+	Plugin_EndSignIn_FullMethodName      = "/locker.plugin.v1.Plugin/EndSignIn"
 )
 
 // PluginClient is the client API for Plugin service.
@@ -48,11 +52,18 @@ type PluginClient interface {
 	RunApp(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (*Nothing, error)
 	Recognise(ctx context.Context, in *FileRequest, opts ...grpc.CallOption) (*RecogniseReply, error)
 	Parse(ctx context.Context, in *FileRequest, opts ...grpc.CallOption) (*Nothing, error)
-	OpenRemote(ctx context.Context, in *OpenRequest, opts ...grpc.CallOption) (*Nothing, error)
+	// OpenRemote lasts as long as the remote is open: what comes after the first news
+	// are settings that changed.
+	OpenRemote(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[OpenPart, OpenNews], error)
 	PutObject(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PutObjectPart, Nothing], error)
 	GetObject(ctx context.Context, in *GetObjectRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Bytes], error)
 	ListObjects(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ObjectList], error)
 	DeleteObjects(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*Nothing, error)
+	// WatchObjects lists objects as they change, until it is cancelled.
+	WatchObjects(ctx context.Context, in *Nothing, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ObjectList], error)
+	DescribeRemote(ctx context.Context, in *Nothing, opts ...grpc.CallOption) (*RemoteTraits, error)
+	BeginSignIn(ctx context.Context, in *SignInRequest, opts ...grpc.CallOption) (*SignInPage, error)
+	EndSignIn(ctx context.Context, in *SignInAnswer, opts ...grpc.CallOption) (*Settings, error)
 }
 
 type pluginClient struct {
@@ -103,19 +114,22 @@ func (c *pluginClient) Parse(ctx context.Context, in *FileRequest, opts ...grpc.
 	return out, nil
 }
 
-func (c *pluginClient) OpenRemote(ctx context.Context, in *OpenRequest, opts ...grpc.CallOption) (*Nothing, error) {
+func (c *pluginClient) OpenRemote(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[OpenPart, OpenNews], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(Nothing)
-	err := c.cc.Invoke(ctx, Plugin_OpenRemote_FullMethodName, in, out, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Plugin_ServiceDesc.Streams[0], Plugin_OpenRemote_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	return out, nil
+	x := &grpc.GenericClientStream[OpenPart, OpenNews]{ClientStream: stream}
+	return x, nil
 }
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Plugin_OpenRemoteClient = grpc.BidiStreamingClient[OpenPart, OpenNews]
 
 func (c *pluginClient) PutObject(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PutObjectPart, Nothing], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Plugin_ServiceDesc.Streams[0], Plugin_PutObject_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Plugin_ServiceDesc.Streams[1], Plugin_PutObject_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +142,7 @@ type Plugin_PutObjectClient = grpc.ClientStreamingClient[PutObjectPart, Nothing]
 
 func (c *pluginClient) GetObject(ctx context.Context, in *GetObjectRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Bytes], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Plugin_ServiceDesc.Streams[1], Plugin_GetObject_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Plugin_ServiceDesc.Streams[2], Plugin_GetObject_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +161,7 @@ type Plugin_GetObjectClient = grpc.ServerStreamingClient[Bytes]
 
 func (c *pluginClient) ListObjects(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ObjectList], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Plugin_ServiceDesc.Streams[2], Plugin_ListObjects_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Plugin_ServiceDesc.Streams[3], Plugin_ListObjects_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +188,55 @@ func (c *pluginClient) DeleteObjects(ctx context.Context, in *DeleteRequest, opt
 	return out, nil
 }
 
+func (c *pluginClient) WatchObjects(ctx context.Context, in *Nothing, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ObjectList], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Plugin_ServiceDesc.Streams[4], Plugin_WatchObjects_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[Nothing, ObjectList]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Plugin_WatchObjectsClient = grpc.ServerStreamingClient[ObjectList]
+
+func (c *pluginClient) DescribeRemote(ctx context.Context, in *Nothing, opts ...grpc.CallOption) (*RemoteTraits, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoteTraits)
+	err := c.cc.Invoke(ctx, Plugin_DescribeRemote_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pluginClient) BeginSignIn(ctx context.Context, in *SignInRequest, opts ...grpc.CallOption) (*SignInPage, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SignInPage)
+	err := c.cc.Invoke(ctx, Plugin_BeginSignIn_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pluginClient) EndSignIn(ctx context.Context, in *SignInAnswer, opts ...grpc.CallOption) (*Settings, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Settings)
+	err := c.cc.Invoke(ctx, Plugin_EndSignIn_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PluginServer is the server API for Plugin service.
 // All implementations must embed UnimplementedPluginServer
 // for forward compatibility.
@@ -182,11 +245,18 @@ type PluginServer interface {
 	RunApp(context.Context, *RunRequest) (*Nothing, error)
 	Recognise(context.Context, *FileRequest) (*RecogniseReply, error)
 	Parse(context.Context, *FileRequest) (*Nothing, error)
-	OpenRemote(context.Context, *OpenRequest) (*Nothing, error)
+	// OpenRemote lasts as long as the remote is open: what comes after the first news
+	// are settings that changed.
+	OpenRemote(grpc.BidiStreamingServer[OpenPart, OpenNews]) error
 	PutObject(grpc.ClientStreamingServer[PutObjectPart, Nothing]) error
 	GetObject(*GetObjectRequest, grpc.ServerStreamingServer[Bytes]) error
 	ListObjects(*ListRequest, grpc.ServerStreamingServer[ObjectList]) error
 	DeleteObjects(context.Context, *DeleteRequest) (*Nothing, error)
+	// WatchObjects lists objects as they change, until it is cancelled.
+	WatchObjects(*Nothing, grpc.ServerStreamingServer[ObjectList]) error
+	DescribeRemote(context.Context, *Nothing) (*RemoteTraits, error)
+	BeginSignIn(context.Context, *SignInRequest) (*SignInPage, error)
+	EndSignIn(context.Context, *SignInAnswer) (*Settings, error)
 	mustEmbedUnimplementedPluginServer()
 }
 
@@ -209,8 +279,8 @@ func (UnimplementedPluginServer) Recognise(context.Context, *FileRequest) (*Reco
 func (UnimplementedPluginServer) Parse(context.Context, *FileRequest) (*Nothing, error) {
 	return nil, status.Error(codes.Unimplemented, "method Parse not implemented")
 }
-func (UnimplementedPluginServer) OpenRemote(context.Context, *OpenRequest) (*Nothing, error) {
-	return nil, status.Error(codes.Unimplemented, "method OpenRemote not implemented")
+func (UnimplementedPluginServer) OpenRemote(grpc.BidiStreamingServer[OpenPart, OpenNews]) error {
+	return status.Error(codes.Unimplemented, "method OpenRemote not implemented")
 }
 func (UnimplementedPluginServer) PutObject(grpc.ClientStreamingServer[PutObjectPart, Nothing]) error {
 	return status.Error(codes.Unimplemented, "method PutObject not implemented")
@@ -223,6 +293,18 @@ func (UnimplementedPluginServer) ListObjects(*ListRequest, grpc.ServerStreamingS
 }
 func (UnimplementedPluginServer) DeleteObjects(context.Context, *DeleteRequest) (*Nothing, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteObjects not implemented")
+}
+func (UnimplementedPluginServer) WatchObjects(*Nothing, grpc.ServerStreamingServer[ObjectList]) error {
+	return status.Error(codes.Unimplemented, "method WatchObjects not implemented")
+}
+func (UnimplementedPluginServer) DescribeRemote(context.Context, *Nothing) (*RemoteTraits, error) {
+	return nil, status.Error(codes.Unimplemented, "method DescribeRemote not implemented")
+}
+func (UnimplementedPluginServer) BeginSignIn(context.Context, *SignInRequest) (*SignInPage, error) {
+	return nil, status.Error(codes.Unimplemented, "method BeginSignIn not implemented")
+}
+func (UnimplementedPluginServer) EndSignIn(context.Context, *SignInAnswer) (*Settings, error) {
+	return nil, status.Error(codes.Unimplemented, "method EndSignIn not implemented")
 }
 func (UnimplementedPluginServer) mustEmbedUnimplementedPluginServer() {}
 func (UnimplementedPluginServer) testEmbeddedByValue()                {}
@@ -317,23 +399,12 @@ func _Plugin_Parse_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Plugin_OpenRemote_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(OpenRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(PluginServer).OpenRemote(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: Plugin_OpenRemote_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(PluginServer).OpenRemote(ctx, req.(*OpenRequest))
-	}
-	return interceptor(ctx, in, info, handler)
+func _Plugin_OpenRemote_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(PluginServer).OpenRemote(&grpc.GenericServerStream[OpenPart, OpenNews]{ServerStream: stream})
 }
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Plugin_OpenRemoteServer = grpc.BidiStreamingServer[OpenPart, OpenNews]
 
 func _Plugin_PutObject_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(PluginServer).PutObject(&grpc.GenericServerStream[PutObjectPart, Nothing]{ServerStream: stream})
@@ -382,6 +453,71 @@ func _Plugin_DeleteObjects_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Plugin_WatchObjects_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(Nothing)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PluginServer).WatchObjects(m, &grpc.GenericServerStream[Nothing, ObjectList]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Plugin_WatchObjectsServer = grpc.ServerStreamingServer[ObjectList]
+
+func _Plugin_DescribeRemote_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Nothing)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PluginServer).DescribeRemote(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Plugin_DescribeRemote_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PluginServer).DescribeRemote(ctx, req.(*Nothing))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Plugin_BeginSignIn_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SignInRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PluginServer).BeginSignIn(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Plugin_BeginSignIn_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PluginServer).BeginSignIn(ctx, req.(*SignInRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Plugin_EndSignIn_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SignInAnswer)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PluginServer).EndSignIn(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Plugin_EndSignIn_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PluginServer).EndSignIn(ctx, req.(*SignInAnswer))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Plugin_ServiceDesc is the grpc.ServiceDesc for Plugin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -406,15 +542,29 @@ var Plugin_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Plugin_Parse_Handler,
 		},
 		{
-			MethodName: "OpenRemote",
-			Handler:    _Plugin_OpenRemote_Handler,
-		},
-		{
 			MethodName: "DeleteObjects",
 			Handler:    _Plugin_DeleteObjects_Handler,
 		},
+		{
+			MethodName: "DescribeRemote",
+			Handler:    _Plugin_DescribeRemote_Handler,
+		},
+		{
+			MethodName: "BeginSignIn",
+			Handler:    _Plugin_BeginSignIn_Handler,
+		},
+		{
+			MethodName: "EndSignIn",
+			Handler:    _Plugin_EndSignIn_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "OpenRemote",
+			Handler:       _Plugin_OpenRemote_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
 		{
 			StreamName:    "PutObject",
 			Handler:       _Plugin_PutObject_Handler,
@@ -428,6 +578,11 @@ var Plugin_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ListObjects",
 			Handler:       _Plugin_ListObjects_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchObjects",
+			Handler:       _Plugin_WatchObjects_Handler,
 			ServerStreams: true,
 		},
 	},

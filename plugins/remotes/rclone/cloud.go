@@ -34,12 +34,19 @@ const partPrefix = "new-"
 type cloud struct {
 	mu     sync.RWMutex
 	opened *opened
+	walk   *walk // of the owner who signs in
 }
 
-var _ plugins.Remote = (*cloud)(nil)
+var (
+	_ plugins.Remote          = (*cloud)(nil)
+	_ plugins.RemoteNotifier  = (*cloud)(nil)
+	_ plugins.RemoteDescriber = (*cloud)(nil)
+	_ plugins.RemoteSigner    = (*cloud)(nil)
+)
 
 // An opened remote does the work.
 type opened struct {
+	kind       string // rclone's name of the backend
 	fs         fs.Fs
 	ctx        context.Context // carries rclone's configuration
 	clean      func(string) string

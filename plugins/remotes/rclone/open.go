@@ -56,14 +56,38 @@ var usual = map[string]map[string]string{
 	// No commands in a shell of the server's, and no times: names are opaque and
 	// contents are checked by their seal.
 	"sftp": {"disable_hashcheck": "true", "shell_type": "none", "set_modtime": "false"},
+	// An object is put when it is put, and not half a second later with others.
+	"dropbox": {"batch_mode": "off"},
 }
 
-// settings are those of an opened remote, as rclone reads and writes them: a token
-// that was renewed lives on in here until the process ends.
+// Options of SFTP by which a server is known.
+const (
+	knownHosts = "known_hosts_file"
+	hostKeys   = "host_keys"
+	pinHostKey = "pin_host_key"
+)
+
+// meet has an SFTP server's key kept when it is met for the first time, where the
+// owner did not say how it is known. Without this rclone would trust any server.
+func (s *settings) meet() {
+	if s.kv[knownHosts] == "" && s.kv[hostKeys] == "" {
+		s.kv[pinHostKey] = "true"
+	} else {
+		delete(s.kv, pinHostKey)
+	}
+}
+
+// settings are those of an opened remote, as rclone reads and writes them. What
+// changes, such as a token that is renewed, is handed to keep.
 type settings struct {
+	keep func(ctx context.Context, key, value string) error // nil: it lives on in here alone
+
 	mu sync.Mutex
 	kv map[string]string
 }
+
+// keepPatience is how long the host may take to keep a setting.
+const keepPatience = 20 * time.Second
 
 func (s *settings) Get(key string) (string, bool) {
 	s.mu.Lock()
@@ -72,10 +96,20 @@ func (s *settings) Get(key string) (string, bool) {
 	return v, ok
 }
 
+// Set returns when the setting is kept: some clouds take a token back once a newer one
+// was given, and so it must not be lost. That the host refuses to keep one is no error:
+// rclone sets some that are of no use later.
 func (s *settings) Set(key, value string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	same := s.kv[key] == value
 	s.kv[key] = value
+	s.mu.Unlock()
+	if s.keep == nil || same {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), keepPatience)
+	defer cancel()
+	_ = s.keep(ctx, key, value)
 }
 
 // secrets are the values that must not show in an error: all but those of which
@@ -146,6 +180,9 @@ func read(info *fs.RegInfo, options map[string]string) (s *settings, secrets []s
 			secrets = append(secrets, other)
 		}
 		s.kv[key] = value
+	}
+	if info.Name == "sftp" {
+		s.meet()
 	}
 	return s, append(secrets, s.secrets(info)...), nil
 }
@@ -257,6 +294,7 @@ func (c *cloud) open(ctx context.Context, info *fs.RegInfo, config plugins.Remot
 	if err != nil {
 		return err
 	}
+	s.keep = config.Keep
 	// The remote outlives this call, and the Fs keeps its context.
 	lasting, err := configure(context.WithoutCancel(ctx), config.Options)
 	if err != nil {
@@ -272,7 +310,7 @@ func (c *cloud) open(ctx context.Context, info *fs.RegInfo, config plugins.Remot
 	if err != nil {
 		return o.fault(ctx, err, atOpen)
 	}
-	o.move = movesInPlace(info.Name, o.fs)
+	o.kind, o.move = info.Name, movesInPlace(info.Name, o.fs)
 	o.duplicates = o.fs.Features().DuplicateFiles
 	c.set(o)
 	return nil

@@ -2,23 +2,19 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rclone/rclone/fs"
 	"github.com/rclone/rclone/fs/config"
 	"github.com/rclone/rclone/fs/config/obscure"
-	"github.com/rclone/rclone/lib/pacer"
 
 	"github.com/locker-project/locker/daemon/remote"
 	"github.com/locker-project/locker/daemon/remote/fault"
@@ -154,52 +150,6 @@ func TestCleaner(t *testing.T) {
 	}
 	if got := clean(strings.Repeat("x", 10*maxText)); len(got) > maxText+5 {
 		t.Errorf("%d bytes are left", len(got))
-	}
-}
-
-// A statusError is like those of many backends.
-type statusError struct{ StatusCode int }
-
-func (s *statusError) Error() string { return "something" }
-
-func TestClassify(t *testing.T) {
-	for _, test := range []struct {
-		err   error
-		kind  fault.Kind
-		again bool
-	}{
-		{&statusError{401}, fault.Denied, false},
-		{fmt.Errorf("put: %w", &statusError{403}), fault.Denied, false},
-		{&statusError{404}, fault.Broken, false},
-		{&statusError{429}, fault.Busy, true},
-		{&statusError{503}, fault.Busy, true},
-		{&statusError{507}, fault.Full, false},
-		{errors.New("googleapi: Error 403: User rate limit exceeded, userRateLimitExceeded"), fault.Busy, true},
-		{errors.New("googleapi: Error 403: The user's Drive storage quota has been exceeded, storageQuotaExceeded"), fault.Full, false},
-		{errors.New("path/insufficient_space/.."), fault.Full, false},
-		{errors.New("502 Bad Gateway"), fault.Busy, true},
-		{errors.New("ssh: handshake failed: ssh: unable to authenticate, attempted methods [none]"), fault.Denied, false},
-		{errors.New("NewFs: ssh: handshake failed: knownhosts: key mismatch"), fault.Denied, false},
-		{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, fault.Offline, true},
-		{&net.DNSError{Err: "no such host", Name: "x"}, fault.Offline, true},
-		{fmt.Errorf("read: %w", syscall.ECONNRESET), fault.Broken, true},
-		{io.ErrUnexpectedEOF, fault.Broken, true},
-		{syscall.ENOSPC, fault.Full, false},
-		{fs.ErrorPermissionDenied, fault.Denied, false},
-		{fs.ErrorListBucketRequired, fault.Settings, false},
-		{pacer.RetryAfterError(errors.New("wait"), 7*time.Second), fault.Busy, true},
-		{errors.New("never seen before"), fault.Broken, true},
-	} {
-		f := classify(test.err, atPut)
-		if f.Kind != test.kind || f.Again != test.again || f.Do == "" {
-			t.Errorf("%v: %+v, want %s, again %v", test.err, f, test.kind, test.again)
-		}
-	}
-	if f := classify(pacer.RetryAfterError(errors.New("x"), 7*time.Second), atPut); f.Pause != 7*time.Second {
-		t.Errorf("the pause is %s", f.Pause)
-	}
-	if f := classify(errors.New("never seen before"), atOpen); f.Kind != fault.Settings {
-		t.Errorf("at opening: %+v", f)
 	}
 }
 

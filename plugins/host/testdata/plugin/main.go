@@ -156,14 +156,28 @@ func (connector) Parse(ctx context.Context, f plugins.File, out plugins.Sink) er
 type remote struct {
 	objects map[string][]byte
 	opened  bool
+	keep    func(ctx context.Context, key, value string) error
 }
 
 func (r *remote) Open(ctx context.Context, c plugins.RemoteConfig) error {
 	if c.Options["secret"] != "open sesame" {
 		return fmt.Errorf("%w: wrong secret", locker.ErrInvalid)
 	}
-	r.opened = true
-	return nil
+	r.opened, r.keep = true, c.Keep
+	return c.Keep(ctx, "token", "at the start")
+}
+
+// Changes tells of one object, and keeps a setting meanwhile.
+func (r *remote) Changes(ctx context.Context, changed func(name string)) error {
+	if err := r.keep(ctx, "token", "later"); err != nil {
+		return err
+	}
+	if err := r.keep(ctx, "url", "http://evil"); err == nil {
+		return errors.New("a setting was kept that should not be")
+	}
+	changed("k/new")
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 func (r *remote) Put(ctx context.Context, name string, body io.Reader, size int64) error {

@@ -115,8 +115,8 @@ func (r *rude) Attach(context.Context, *wire.AttachRequest) (*wire.AttachReply, 
 	return &wire.AttachReply{Kind: "remote"}, nil
 }
 
-func (r *rude) OpenRemote(context.Context, *wire.OpenRequest) (*wire.Nothing, error) {
-	return nil, wire.Status(errors.New(strings.Repeat("\x1b[31mlong", 100)))
+func (r *rude) OpenRemote(grpc.BidiStreamingServer[wire.OpenPart, wire.OpenNews]) error {
+	return wire.Status(errors.New(strings.Repeat("\x1b[31mlong", 100)))
 }
 
 func (r *rude) DeleteObjects(context.Context, *wire.DeleteRequest) (*wire.Nothing, error) {
