@@ -39,9 +39,12 @@ type Locker struct {
 	replica *replica.Replica
 	remotes *remotes
 
-	importing sync.Mutex    // held by the one import, or undo, that goes on
-	syncing   chan struct{} // holds one token: who has it syncs
-	changed   chan struct{} // there is something to send that no change of the store tells of
+	importing sync.Mutex           // held by the one import, or undo, that goes on
+	syncing   chan struct{}        // holds one token: who has it syncs
+	changed   chan struct{}        // there is something to send that no change of the store tells of
+	called    chan struct{}        // somebody called: the person is active
+	told      chan struct{}        // a remote tells of news
+	heed      func(replica.Remote) // begins to listen to what a remote tells; nil: nobody syncs
 
 	hashes  programHashes
 	sandbox func() host.Mode // what confines plugins here; found out once
@@ -90,7 +93,7 @@ func openLocked(ctx context.Context, home Home, options Options) (*Locker, error
 func assemble(ctx context.Context, home Home, options Options, device deviceFile, keys *crypto.Keyring, storeKey [32]byte) (l *Locker, err error) {
 	l = &Locker{
 		home: home, options: options, version: options.Version, log: options.logger(), release: func() error { return nil },
-		device: device, keys: keys, syncing: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		device: device, keys: keys, syncing: make(chan struct{}, 1), changed: make(chan struct{}, 1), called: make(chan struct{}, 1), told: make(chan struct{}, 1),
 		sandbox: sync.OnceValue(func() host.Mode { return host.Probe(context.WithoutCancel(ctx)) }),
 	}
 	l.syncing <- struct{}{}

@@ -27,8 +27,9 @@ import (
 // are this device's own.
 const remotePrefix = "daemon/remote/"
 
-// remoteIdle is how long the process of a remote may do nothing before it is ended.
-const remoteIdle = 20 * time.Second
+// remoteIdle is how long the process of a remote may do nothing before it is ended:
+// a little longer than the looks that follow each other closely are apart.
+const remoteIdle = pollBusy/pollShare + 15*time.Second
 
 // A remoteSetting is what is kept of a remote.
 type remoteSetting struct {
@@ -328,6 +329,9 @@ func (l *Locker) keepRemote(ctx context.Context, name string, o *openRemote) err
 	l.remotes.list[name] = o
 	l.remotes.mu.Unlock()
 	l.replica.SetRemotes(l.remotes.named())
+	if l.heed != nil {
+		l.heed(o.Remote)
+	}
 	l.touch()
 	return nil
 }

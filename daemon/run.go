@@ -18,23 +18,11 @@ type Config struct {
 	Ready func()
 }
 
-// How the daemon paces itself: a change is sent a little after the last one, and
-// not later than the bound even while changes go on; other devices' changes are
-// looked for at every poll, the rarer the longer nothing happens; what apps and the
-// gate wrote goes along with the rest, or hourly.
-const (
-	settle     = 3 * time.Second
-	settleMost = 30 * time.Second
-	poll       = time.Minute
-	pollMost   = 10 * time.Minute
-	holdMost   = time.Hour
-)
-
 // shutdown is how long calls that go on may take to end.
 const shutdown = 1500 * time.Millisecond
 
 // Run holds the locker of c.Home open, answers calls, and syncs: soon after a
-// change and at every poll. It returns nil when ctx ends. A process that is killed
+// change, and to look for those of other devices (see pace). It returns nil when ctx ends. A process that is killed
 // instead loses nothing that was acknowledged.
 func Run(ctx context.Context, c Config) error {
 	if ok, err := c.Home.exists(); err != nil {
@@ -58,6 +46,10 @@ func Run(ctx context.Context, c Config) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	l.heed = func(r replica.Remote) { go l.tellOf(ctx, r) }
+	for _, named := range l.remotes.named() {
+		l.heed(named.Remote)
+	}
 	server := newServer(ctx, l)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -86,66 +78,75 @@ func Run(ctx context.Context, c Config) error {
 	return err
 }
 
-// keepSynced syncs until ctx ends. Between passes it sleeps: nothing but a change
-// or the timer wakes it.
+// keepSynced syncs until ctx ends, as its pace says. Between passes it sleeps:
+// nothing but a change, a call, a remote that tells of news, or the timer wakes it.
 func (l *Locker) keepSynced(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var first time.Time  // of the changes that wait; zero when none does
-	var sealed time.Time // when a pass last held nothing back
-	wait := poll
-	change := func() {
-		now := time.Now()
-		if first.IsZero() {
-			first = now
-		}
-		timer.Reset(max(0, min(settle, first.Add(settleMost).Sub(now))))
-	}
+	p := newPace(time.Now())
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-l.store.Changed():
-			change()
+			p.change(time.Now())
 		case <-l.changed:
-			change()
+			p.change(time.Now())
+		case <-l.called:
+			p.act(time.Now())
+		case <-l.told:
+			p.tell(time.Now())
 		case <-timer.C:
-			hold := first.IsZero() && time.Since(sealed) < holdMost
-			quiet, err := l.pass(ctx, hold)
-			switch {
-			case ctx.Err() != nil:
+			now := time.Now()
+			o, due := p.due(now)
+			if !due {
+				break
+			}
+			s, err := l.pass(ctx, o)
+			if ctx.Err() != nil {
 				return
-			case err != nil:
+			}
+			if err != nil {
 				l.log.Warn("sync", "err", err)
-			case !hold:
-				sealed = time.Now()
 			}
-			if wait *= 2; !quiet || !first.IsZero() {
-				wait = poll
-			}
-			wait = min(wait, pollMost)
-			first = time.Time{}
-			timer.Reset(wait)
+			p.passed(time.Now(), o, s, err)
 		}
+		timer.Reset(time.Until(p.next()))
 	}
 }
 
-// pass is one sync that nobody asked for. quiet says that nothing was sent or found.
-func (l *Locker) pass(ctx context.Context, hold bool) (quiet bool, err error) {
+// pass is one sync that nobody asked for.
+func (l *Locker) pass(ctx context.Context, o replica.SyncOptions) (replica.Summary, error) {
 	if _, list, _ := l.remotes.get(""); len(list) == 0 {
-		return true, nil
+		return replica.Summary{}, nil
 	}
-	s, err := l.sync(ctx, replica.SyncOptions{Hold: hold})
+	s, err := l.sync(ctx, o)
 	for name, why := range s.Failed {
 		l.log.Warn("a remote could not be synced with", "remote", name, "err", why)
 	}
-	return s.ObjectsUp+s.ObjectsDown == 0, err
+	return s, err
 }
 
-// touch notes that there is something to send.
-func (l *Locker) touch() {
+// tellOf passes on until ctx ends that a remote tells of news, where it can.
+func (l *Locker) tellOf(ctx context.Context, r replica.Remote) {
+	n, ok := r.(interface {
+		Changed(context.Context) <-chan struct{}
+	})
+	if !ok {
+		return
+	}
+	for range n.Changed(ctx) {
+		signal(l.told)
+	}
+}
+
+// signal wakes who waits for c.
+func signal(c chan<- struct{}) {
 	select {
-	case l.changed <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
+
+// touch notes that there is something to send.
+func (l *Locker) touch() { signal(l.changed) }

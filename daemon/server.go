@@ -55,6 +55,7 @@ func newServer(ctx context.Context, l *Locker) *http.Server {
 			return
 		}
 		buffered := bufio.NewWriterSize(w, 64<<10)
+		signal(l.called)
 		a := newAnswer(buffered, func() error { return errors.Join(buffered.Flush(), rc.Flush()) })
 		dispatch(r.Context(), l, r.PathValue("name"), r.Body, a)
 	})

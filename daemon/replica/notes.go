@@ -62,7 +62,8 @@ type peerNote struct {
 	Expect map[uint64]string `json:"expect,omitempty"` // ids that others named of what is not read yet
 	Named  uint64            `json:"named,omitempty"`  // the highest number that anybody named
 	Clock  clock             `json:"clock"`            // of the newest entry
-	News   int64             `json:"news"`             // when news last came, ms by this device's clock
+	News   int64             `json:"news"`             // when an entry last came, ms by this device's clock
+	Spoke  int64             `json:"spoke,omitempty"`  // when one last came that is not empty
 	Looked int64             `json:"looked"`           // when it was last looked at, ms
 	Gap    int64             `json:"gap,omitempty"`    // when its gaps were last tried, ms
 	Mark   uint64            `json:"mark,omitempty"`   // newest mark that was seen

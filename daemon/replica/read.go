@@ -231,7 +231,10 @@ func (p *pass) apply(ctx context.Context, rd *reading, f fetched, key string) (v
 	if shown := f.header.Vector[self.Device]; shown.N <= self.Entry.N {
 		peer.Shown = max(peer.Shown, shown.N)
 	}
-	self.Ack = self.Ack || len(f.lines) > 0 || p.without.quietAck
+	if len(f.lines) > 0 {
+		self.Ack, peer.Spoke = true, p.now()
+	}
+	self.Ack = self.Ack || p.without.quietAck
 	for device, other := range others {
 		n.set(peerKey(device), other)
 	}

@@ -107,9 +107,16 @@ type SyncOptions struct {
 	// membership, and whether each remote still has what this device put.
 	Full bool
 	// Hold is for passes that nobody asked for: records of audit and apps, and
-	// acknowledgements, wait up to an hour, and one peer is looked at (one GET), so
-	// that each has its turn within ten minutes.
+	// acknowledgements, wait up to an hour, and one log is looked at (one GET for each
+	// remote when there is nothing new), so that each has its turn within ten minutes
+	// where passes follow each other as Summary.Within says.
 	Hold bool
+	// Push goes with Hold, and reads nothing: it is for what was just written here.
+	// Pull goes with Hold, and seals nothing: what was written here waits.
+	Push, Pull bool
+	// Told goes with Hold, and looks at the next entry of every log: something tells
+	// that there is news.
+	Told bool
 	// Progress may be nil.
 	Progress Progress
 }
@@ -124,6 +131,10 @@ type Summary struct {
 	// Mended is how many objects were put again because a remote had lost them.
 	Mended          int
 	Pending, Alarms []Notice
+	// Within is how long the next pass that holds may wait; zero where this one did
+	// not look. It is short while news flows. Alone: there is no other device.
+	Within time.Duration
+	Alone  bool
 	// Failed are the remotes that could not be synced with, and why.
 	Failed map[string]error
 }

@@ -11,11 +11,19 @@ import (
 	"time"
 )
 
-// How often logs are looked at by passes that nobody asked for.
+// How often logs are looked at by passes that nobody asked for (see Summary.Within):
+// while its news flows ever more rarely, again after a share of the time since they
+// came; then so that each has its turn within ten minutes.
 const (
-	lookEvery = 10 * time.Minute
-	lookSoon  = 9 * time.Minute // one of those that are nearly due, so that they spread
+	lookShare = 40
+	lookLeast = 750 * time.Millisecond
+	lookFlows = 40 * time.Minute // for so long news flows
+	lookMost  = 9 * time.Minute
+	doorEvery = 3 * lookMost // whether a device has joined
+	doorSpare = time.Minute  // where passes are more frequent than planned
 	fullEvery = 24 * time.Hour
+	hurry     = 1000
+	noteEvery = 10 * time.Minute // how a remote does: a disk may sleep
 )
 
 // A pass is one piece of work with the remotes.
@@ -119,8 +127,11 @@ func (p *pass) run(ctx context.Context) error {
 	case self.Full == 0:
 		self.Full = p.now()
 		p.remember(self)
-	case p.now()-self.Full >= fullEvery.Milliseconds():
+	case !p.o.Push && p.now()-self.Full >= fullEvery.Milliseconds():
 		p.o.Full = true
+	}
+	if p.o.Push && slices.ContainsFunc(p.links, func(l *link) bool { return !p.checked[l.Name] }) {
+		p.o.Push, p.o.Hold = false, true // before its first put a device reads
 	}
 	if err := p.pull(ctx); err != nil {
 		return err
@@ -152,6 +163,11 @@ func (p *pass) run(ctx context.Context) error {
 func (p *pass) pull(ctx context.Context) error {
 	p.o.Progress.tell("looking for news", 0, 0)
 	switch {
+	case p.o.Push && !p.o.Full:
+		return nil
+	case p.o.Told && !p.o.Full:
+		defer p.plan()
+		return p.readAll(ctx, p.polled(), true)
 	case p.o.Hold && !p.o.Full:
 		return p.poll(ctx)
 	case p.o.Full:
@@ -169,31 +185,63 @@ func (p *pass) pull(ctx context.Context) error {
 	return p.readAll(ctx, p.everyone(), false)
 }
 
-// poll looks at one peer, the one that was active last, and at those whose turn is
-// due, so that each has its turn within ten minutes.
+// poll looks at one log, the one that is most overdue, or, when that is due or there
+// is no other device, whether one has joined: one GET when there is nothing new,
+// however many devices there are.
 func (p *pass) poll(ctx context.Context) error {
-	now, self := p.now(), p.getSelf()
-	if now-self.Looked >= lookEvery.Milliseconds() {
-		if err := p.pollDoors(ctx); err != nil {
-			return err
+	defer p.plan()
+	doors := p.getSelf().Looked
+	next, most := "", -1.0
+	for _, device := range p.polled() {
+		l := p.late(p.peer(device).Looked, p.lookAgain(device))
+		if turn := p.late(p.peer(device).Looked, lookMost); turn >= 1 {
+			l = max(l, hurry*turn) // where passes are rarer than planned
+		}
+		if l > most {
+			next, most = device, l
 		}
 	}
-	peers := slices.DeleteFunc(p.everyone(), func(d string) bool { return d == self.Device })
-	var due []string
+	due := p.late(doors, doorEvery) >= 1 && most < hurry
+	spare := p.late(doors, doorSpare) >= 1 && most < 0.5
+	if next == "" || due || spare {
+		return p.pollDoors(ctx)
+	}
+	return p.readAll(ctx, []string{next}, true)
+}
+
+// late says how late something is that is due so long after it was looked at: 1 is
+// just now.
+func (p *pass) late(looked int64, every time.Duration) float64 {
+	return float64(p.now()-looked) / float64(every.Milliseconds())
+}
+
+// lookAgain is how long after a look at a log the next one is due.
+func (p *pass) lookAgain(device string) time.Duration {
+	silence := time.Duration(p.now()-p.peer(device).Spoke) * time.Millisecond
+	if silence >= lookFlows {
+		return lookMost
+	}
+	return max(silence/lookShare, lookLeast)
+}
+
+// plan says when the next look is due, so that none is late.
+func (p *pass) plan() {
+	rate, peers := 1/doorEvery.Seconds(), p.polled()
+	p.summary.Alone = len(peers) == 0
 	for _, device := range peers {
-		if now-p.peer(device).Looked >= lookEvery.Milliseconds() {
-			due = append(due, device)
-		}
+		rate += 1 / p.lookAgain(device).Seconds()
 	}
-	if len(due) > 0 || len(peers) == 0 {
-		return p.readAll(ctx, due, true)
-	}
-	oldest := slices.MinFunc(peers, func(a, b string) int { return int(p.peer(a).Looked - p.peer(b).Looked) })
-	lively := slices.MaxFunc(peers, func(a, b string) int { return int(p.peer(a).News - p.peer(b).News) })
-	if now-p.peer(oldest).Looked >= lookSoon.Milliseconds() {
-		lively = oldest
-	}
-	return p.readAll(ctx, []string{lively}, true)
+	p.summary.Within = time.Duration(float64(time.Second) / rate)
+}
+
+// polled are the devices whose logs may go on.
+func (p *pass) polled() []string {
+	removed, members := p.sealer.Removed(), p.sealer.Members()
+	return slices.DeleteFunc(p.everyone(), func(device string) bool {
+		pin, ok := removed[device]
+		done := ok && !slices.Contains(members, device) && p.peer(device).Read.N >= pin
+		return done || device == p.sealer.Device()
+	})
 }
 
 // pollDoors looks whether a device has joined: one GET when none has.
@@ -418,6 +466,9 @@ func (p *pass) push(ctx context.Context) error {
 
 // seal seals all that there is to seal.
 func (p *pass) seal(ctx context.Context) error {
+	if p.o.Pull && !p.o.Full {
+		return nil
+	}
 	p.o.Progress.tell("sealing", 0, 0)
 	self, n := p.getSelf(), notes{}
 	objects, err := p.newEpoch(self, n)
@@ -526,8 +577,8 @@ func (p *pass) noteRemote(ctx context.Context, l *link, self *selfNote, failed e
 	p.mu.Lock()
 	p.synced[l.Name] = now.Sync
 	p.mu.Unlock()
-	if now.Problem != old.Problem || now.Sync-old.Sync >= lookEvery.Milliseconds() {
-		n.set("state/"+l.Name, now) // not each minute: a disk may sleep
+	if now.Problem != old.Problem || now.Sync-old.Sync >= noteEvery.Milliseconds() {
+		n.set("state/"+l.Name, now)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func TestIdle(t *testing.T) {
 }
 
 // children are the processes that a process started.
-func children(t *testing.T, pid int) []int {
+func children(t testing.TB, pid int) []int {
 	t.Helper()
 	var list []int
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
@@ -60,7 +60,7 @@ func children(t *testing.T, pid int) []int {
 }
 
 // switches is how often the threads of a process began to sleep.
-func switches(t *testing.T, pid int) int {
+func switches(t testing.TB, pid int) int {
 	t.Helper()
 	sum := 0
 	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
@@ -74,7 +74,7 @@ func switches(t *testing.T, pid int) int {
 }
 
 // statusField is a number of /proc/PID/status; 0 where the process has ended.
-func statusField(t *testing.T, pid int, name string, below ...string) int {
+func statusField(t testing.TB, pid int, name string, below ...string) int {
 	t.Helper()
 	path := filepath.Join(append([]string{"/proc", strconv.Itoa(pid)}, append(below, "status")...)...)
 	raw, err := os.ReadFile(path)
