@@ -65,6 +65,11 @@ func (n *node) about() string {
 	return n.remove.Device
 }
 
+// above says whether the pin of a removal is higher than that of another one.
+func (n *node) above(o *node) bool {
+	return cmp.Or(comparePins(n.remove.Pin, o.remove.Pin), strings.Compare(n.id, o.id)) > 0
+}
+
 // A graph is a set of statements.
 type graph struct {
 	byID    map[string]*node
@@ -148,6 +153,17 @@ func (g *graph) missing() []string {
 	return slices.Compact(out)
 }
 
+// lastAdmission is an admission of a device that no other one has seen, or nil.
+func (g *graph) lastAdmission(device string) *node {
+	var last *node
+	for _, n := range g.order {
+		if n.counts && n.admit != nil && n.admit.Device == device && (last == nil || n.past.has(last.index)) {
+			last = n
+		}
+	}
+	return last
+}
+
 // A verdict is what a set of statements says.
 type verdict struct {
 	sorted  []string         // members
@@ -155,6 +171,8 @@ type verdict struct {
 	senior  []string         // members, the most senior first
 	removed map[string]Pin
 	gone    []string // of removed: sorted, those that a standing removal removed
+
+	removals map[string]*node // of gone: the removal that sets the pin
 }
 
 func (v verdict) is(device string) bool {
@@ -267,7 +285,7 @@ func (c *court) hearWriter(writer string) (first, again []*node) {
 }
 
 func (c *court) verdict() verdict {
-	v := verdict{cards: map[string]*card{}, removed: map[string]Pin{}}
+	v := verdict{cards: map[string]*card{}, removed: map[string]Pin{}, removals: map[string]*node{}}
 	memo := map[*node]bool{}
 	for device, admits := range c.admits {
 		v.cards[device] = slices.MinFunc(admits, func(a, b *node) int { return strings.Compare(a.id, b.id) }).admit
@@ -275,17 +293,16 @@ func (c *court) verdict() verdict {
 			v.sorted = append(v.sorted, device)
 			continue
 		}
-		var pin Pin
+		v.removed[device] = Pin{}
 		for _, r := range c.removes[device] {
 			if !c.standing[r] {
 				continue
 			}
-			if r.remove.Pin.compare(pin) > 0 {
-				pin = r.remove.Pin
+			if old := v.removals[device]; old == nil || r.above(old) {
+				v.removals[device], v.removed[device] = r, r.remove.Pin
 			}
 			v.gone = append(v.gone, device)
 		}
-		v.removed[device] = pin
 	}
 	slices.Sort(v.sorted)
 	for _, device := range slices.Concat(c.heard, v.sorted) { // those that were not heard last

@@ -64,15 +64,16 @@ func (k *Keyring) check(c *card) error {
 }
 
 // A Pin says how far the log of a removed device counts: up to entry Number, whose
-// id is ID, and to revisions whose clock is at most Clock.
-type Pin struct {
+// id is ID. Clock is the greatest clock of that device's own revisions up to there.
+// It is the same type as the replica's.
+type Pin = struct {
 	Number uint64 `json:"number"`
 	ID     string `json:"id"`
 	Clock  uint64 `json:"clock"`
 }
 
-// compare orders pins: the higher counts.
-func (p Pin) compare(q Pin) int {
+// comparePins orders pins: the higher counts.
+func comparePins(p, q Pin) int {
 	for _, c := range [2][2]uint64{{p.Number, q.Number}, {p.Clock, q.Clock}} {
 		if c[0] != c[1] {
 			if c[0] < c[1] {
@@ -84,7 +85,7 @@ func (p Pin) compare(q Pin) int {
 	return slices.Compare([]byte(p.ID), []byte(q.ID))
 }
 
-func (p Pin) valid() bool {
+func validPin(p Pin) bool {
 	return p.Number <= maxNumber && (isHexID(p.ID) || p.Number == 0 && p.ID == "")
 }
 
@@ -130,7 +131,7 @@ func (k *Keyring) parseStatement(kind string, payload []byte) (*statement, error
 		}
 	case len(s.Remove.Void) > 0 && kind != "door":
 		return nil, bad("removal: the phrase alone may declare others void")
-	case !isDevice(s.Remove.Device) || !s.Remove.valid():
+	case !isDevice(s.Remove.Device) || !validPin(s.Remove.Pin):
 		return nil, bad("removal: its device or its pin is damaged")
 	}
 	return &s, nil
@@ -211,7 +212,7 @@ func (k *Keyring) removal(r removal) ([]byte, error) {
 	if !known {
 		return nil, fmt.Errorf("device %q is not known here; see the list of devices", r.Device)
 	}
-	if !r.Pin.valid() {
+	if !validPin(r.Pin) {
 		return nil, fmt.Errorf("the pin of %s has no entry id", r.Device)
 	}
 	return marshalExact(&statement{Version: 1, Remove: &r, Tips: k.Tips()}), nil
@@ -252,6 +253,29 @@ func (k *Keyring) PinOf(device string) (Pin, bool) {
 	defer k.mu.RUnlock()
 	pin, ok := k.verdict.removed[device]
 	return pin, ok
+}
+
+// RemovedBy tells who removed a device that is no member any more, and the id of the
+// statement: of several, that which sets the pin. Both are empty where nobody did and
+// the device's admission is void.
+func (k *Keyring) RemovedBy(device string) (by, statement string) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if r := k.verdict.removals[device]; r != nil {
+		return r.writer, r.id
+	}
+	return "", ""
+}
+
+// AdmittedBy tells who admitted a device, most lately where it was more than once,
+// and the id of the statement. Both are empty for a device that nobody admitted.
+func (k *Keyring) AdmittedBy(device string) (by, statement string) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if a := k.members.lastAdmission(device); a != nil {
+		return a.writer, a.id
+	}
+	return "", ""
 }
 
 // Tips are the ids of the membership objects that no other one names, sorted.

@@ -53,6 +53,7 @@ type header struct {
 	Tips    []string          `json:"tips,omitempty"`   // membership statements that no other one names
 	Entry   *seen             `json:"entry,omitempty"`  // of a mark: the newest entry
 	Bases   []json.RawMessage `json:"bases"`            // what the writer endorses on each remote
+	Adopts  map[string]seen   `json:"adopts,omitempty"` // removed devices, and up to which entry of theirs this log holds what counts
 	Clock   clock             `json:"clock"`
 
 	more map[string]json.RawMessage // fields of newer versions
@@ -80,7 +81,7 @@ func (c *clock) UnmarshalJSON(b []byte) error {
 // millis is the physical part of a clock.
 func (c clock) millis() int64 { return int64(c >> 16) }
 
-var headerFields = []string{"v", "prev", "vector", "tips", "entry", "bases", "clock"}
+var headerFields = []string{"v", "prev", "vector", "tips", "entry", "bases", "adopts", "clock"}
 
 // encode returns the header as JSON.
 func (h *header) encode() []byte {
@@ -123,12 +124,17 @@ func parseHeader(log []byte) (*header, error) {
 }
 
 func (h *header) check() error {
-	if len(h.Vector) > maxDevices || len(h.Tips) > maxTips {
+	if len(h.Vector) > maxDevices || len(h.Adopts) > maxDevices || len(h.Tips) > maxTips {
 		return errors.New("its header names too many devices")
 	}
 	for device, s := range h.Vector {
 		if !validDevice(device) || !validID(s.ID) || s.N == 0 {
 			return errors.New("its header names what cannot be an entry")
+		}
+	}
+	for device, s := range h.Adopts {
+		if !validDevice(device) || !validID(s.ID) || s.N == 0 {
+			return errors.New("its header adopts what cannot be a log")
 		}
 	}
 	for _, tip := range h.Tips {

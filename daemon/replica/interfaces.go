@@ -40,6 +40,15 @@ type Ref = struct {
 	To     string // epoch only: device id, or "phrase"
 }
 
+// A Pin says how far the log of a removed device counts: up to entry Number, whose
+// id is ID; Number 0 is nothing at all. Clock is the greatest clock of that device's
+// own revisions up to there.
+type Pin = struct {
+	Number uint64 `json:"number"`
+	ID     string `json:"id"`
+	Clock  uint64 `json:"clock"`
+}
+
 // A Sealer holds the keys. It makes and opens sealed objects, and judges who is
 // a member. crypto.Keyring is the one implementation; the interface keeps to
 // basic types so that neither package needs the other. Its methods may be called
@@ -74,6 +83,14 @@ type Sealer interface {
 	// the highest entry number that still counts (its pin).
 	Members() []string
 	Removed() map[string]uint64
+	// Seniority are the members, the most senior first: who wins when two remove each
+	// other. PinOf is the pin of a removed device; ok is false for any other.
+	Seniority() []string
+	PinOf(device string) (pin Pin, ok bool)
+	// RemovedBy tells who removed a device and with which statement; both are empty
+	// where nobody did and its admission is void. AdmittedBy tells who admitted it.
+	RemovedBy(device string) (by, statement string)
+	AdmittedBy(device string) (by, statement string)
 	// Tips are the ids of the doors and membership objects that no other one names.
 	Tips() []string
 
@@ -88,7 +105,10 @@ type Sealer interface {
 	Invited() []string
 	// Epochs are the makers of the epochs that are known, each with the highest number.
 	Epochs() map[string]uint64
-
+	// Remove is the payload of a member object that removes a device, Evict that of a
+	// door that does so with the phrase's word, which the keyring must hold.
+	Remove(device string, pin Pin) (payload []byte, err error)
+	Evict(device string, pin Pin, undo ...string) (payload []byte, err error)
 	// NeedsEpoch says that there is no epoch that this device may seal to.
 	NeedsEpoch() bool
 	// NewEpoch makes an epoch for the members as they are known now: a payload for
@@ -105,7 +125,10 @@ type Sealer interface {
 type State interface {
 	// Cut returns what was written on this device after a position, as change lines
 	// of about max bytes in all, and the position after them. urgent is false when
-	// they hold nothing but audit and app records. No lines: there is nothing new.
+	// they hold nothing but audit and app records. No lines: there is nothing new. With
+	// a max of 0 there are none, and next is the position, bound to this device: handed
+	// to a State that has become another device's it returns what was written here as
+	// either.
 	Cut(ctx context.Context, after []byte, max int) (lines, next []byte, urgent bool, err error)
 	// Join merges change lines and stores notes in the same durable write: all of it
 	// or nothing. The lines are only lent: their memory is used again afterwards. It
@@ -114,6 +137,12 @@ type State interface {
 	// says that the lines are not change lines: the entry is then treated as bad, and
 	// the pass goes on. Any other error ends the pass.
 	Join(ctx context.Context, lines []byte, notes map[string][]byte) (changed int, ahead bool, err error)
+
+	// Written returns what a device wrote (empty: any device) with a clock above from
+	// and up to to, as far as it is still part of the state, as change lines with the
+	// revisions that it has, of about max bytes in all. after is nil at first; next is
+	// where the next call goes on, and nil at the end.
+	Written(ctx context.Context, device string, from, to uint64, after []byte, max int) (lines, next []byte, err error)
 
 	// Note returns one note, or nil; Notes yields those whose key begins with prefix,
 	// in order; SetNotes stores notes durably, all or none, and deletes those that are nil.

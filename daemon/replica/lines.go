@@ -27,6 +27,7 @@ type payload struct {
 	changes []byte     // change lines, for State.Join
 	blobs   []blobLine // where blobs lie, for the notes
 	carried []byte     // lines of kinds that this version does not know, verbatim
+	by      reach      // in whose name the change lines have values
 }
 
 var (
@@ -36,7 +37,8 @@ var (
 
 // splitLines sorts the lines of an entry by their kind.
 func splitLines(lines []byte) (payload, error) {
-	var p payload
+	p := payload{by: reach{}}
+	var last lastStamp
 	start, rest := 0, lines // lines[start:] up to rest are change lines not yet taken
 	take := func(to int) {
 		if start < to && p.changes == nil && to == len(lines) && start == 0 {
@@ -53,14 +55,16 @@ func splitLines(lines []byte) (payload, error) {
 		}
 		line := rest[:end]
 		rest = rest[end+1:]
-		if bytes.HasPrefix(line, changePrefix) {
-			continue
-		}
-		kind, err := lineKind(line)
-		if err != nil {
-			return payload{}, err
+		kind, err := "collection", error(nil)
+		if !bytes.HasPrefix(line, changePrefix) {
+			if kind, err = lineKind(line); err != nil {
+				return payload{}, err
+			}
 		}
 		if kind == "collection" {
+			if err := last.add(p.by, line); err != nil {
+				return payload{}, err
+			}
 			continue
 		}
 		take(at)
@@ -76,7 +80,33 @@ func splitLines(lines []byte) (payload, error) {
 		}
 	}
 	take(len(lines))
+	last.flush(p.by)
 	return p, nil
+}
+
+// A lastStamp gathers the stamps of lines that follow each other and are of one device.
+type lastStamp struct {
+	device []byte
+	at     clocks
+}
+
+func (l *lastStamp) add(by reach, line []byte) error {
+	device, at, err := stampOf(line)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(device, l.device) {
+		l.flush(by)
+		l.device, l.at = device, clocks{at, at}
+	}
+	l.at = clocks{min(l.at[0], at), max(l.at[1], at)}
+	return nil
+}
+
+func (l *lastStamp) flush(by reach) {
+	if l.device != nil {
+		by.add(string(l.device), l.at)
+	}
 }
 
 // lineKind is "collection", "blob", or empty for a kind that is not known here.

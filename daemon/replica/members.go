@@ -173,12 +173,10 @@ func (p *pass) absorb(ctx context.Context, o object) (bad, err error) {
 	return nil, p.setSelf(ctx, self, n)
 }
 
-// everyone are the devices whose objects are read: members, and those that once
-// were, up to their pins.
+// everyone are the devices whose objects are read: members, and after them those that
+// once were, up to their pins, whose logs the members may hold.
 func (p *pass) everyone() []string {
-	all := append(slices.Collect(maps.Keys(p.sealer.Removed())), p.sealer.Members()...)
-	slices.Sort(all)
-	return slices.Compact(all)
+	return append(p.sealer.Members(), slices.Sorted(maps.Keys(p.sealer.Removed()))...)
 }
 
 // Found begins a new locker: its first door, which the phrase signs, and its first
@@ -251,5 +249,5 @@ func (r *Replica) newEpoch(self *selfNote, n notes) ([]staged, error) {
 // newHeader begins the header of an object of this device.
 func (r *Replica) newHeader(self *selfNote) *header {
 	self.Clock = max(clock(r.now()<<16), self.Clock+1)
-	return &header{Version: logVersion, Tips: r.sealer.Tips(), Clock: self.Clock}
+	return &header{Version: logVersion, Tips: r.sealer.Tips(), Adopts: self.Adopts, Clock: self.Clock}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -25,34 +26,44 @@ import (
 //	fresh/ID              a blob whose line is not in an entry yet
 //	carry/DEVICE/NUMBER   lines of newer kinds, verbatim
 //	meet/NAME             meetNote: a meeting whose objects are to be deleted
+//	again/DEVICE          jobNote: what is being published again of a removed log
 //	wait/KEY              waitNote: what is pending, or an alarm
 
 // A selfNote is what this device knows of itself.
 type selfNote struct {
 	Device  string            `json:"device"`
-	Joined  bool              `json:"joined,omitempty"` // its door is made
-	Door    seen              `json:"door"`             // its number and id
-	DoorSeq uint64            `json:"door_seq"`         // its line of the outbox
-	Seq     uint64            `json:"seq"`              // newest line of the outbox
-	Entry   seen              `json:"entry"`            // newest entry that was sealed
-	Mark    seen              `json:"mark"`             // newest mark
-	Marked  uint64            `json:"marked"`           // the entry that the newest mark names
-	MarkAt  int64             `json:"mark_at"`          // when it was made, ms
-	Pack    uint64            `json:"pack"`             // newest pack
-	Cut     []byte            `json:"cut,omitempty"`    // State.Cut: what is sealed
-	Blobs   []byte            `json:"blobs,omitempty"`  // State.NewBlobs: what is packed
-	Clock   clock             `json:"clock"`            // of the newest object
-	Made    int64             `json:"made"`             // when the newest entry was sealed, ms
-	Ack     bool              `json:"ack,omitempty"`    // something was read that calls for an answer
-	Held    int64             `json:"held,omitempty"`   // since when changes wait that are not urgent, ms
-	Marks   map[uint64]uint64 `json:"marks,omitempty"`  // marks that are not deleted: number to line of the outbox
-	Ran     int64             `json:"ran"`              // how long passes have been going on, ms
-	Last    int64             `json:"last"`             // when the last one began, ms
-	Looked  int64             `json:"looked"`           // when membership was last probed, ms
-	Full    int64             `json:"full"`             // when everyone was last looked at, ms
-	Doors   uint64            `json:"doors"`            // next door to probe
-	Member  uint64            `json:"member,omitempty"` // newest member object of this device
-	Tell    bool              `json:"tell,omitempty"`   // an entry is due, to name what this device said of members
+	Joined  bool              `json:"joined,omitempty"`  // its door is made
+	Door    seen              `json:"door"`              // its number and id
+	DoorSeq uint64            `json:"door_seq"`          // its line of the outbox
+	Seq     uint64            `json:"seq"`               // newest line of the outbox
+	Entry   seen              `json:"entry"`             // newest entry that was sealed
+	Mark    seen              `json:"mark"`              // newest mark
+	Marked  uint64            `json:"marked"`            // the entry that the newest mark names
+	MarkAt  int64             `json:"mark_at"`           // when it was made, ms
+	Pack    uint64            `json:"pack"`              // newest pack
+	Cut     []byte            `json:"cut,omitempty"`     // State.Cut: what is sealed
+	Blobs   []byte            `json:"blobs,omitempty"`   // State.NewBlobs: what is packed
+	Clock   clock             `json:"clock"`             // of the newest object
+	Made    int64             `json:"made"`              // when the newest entry was sealed, ms
+	Ack     bool              `json:"ack,omitempty"`     // something was read that calls for an answer
+	Held    int64             `json:"held,omitempty"`    // since when changes wait that are not urgent, ms
+	Marks   map[uint64]uint64 `json:"marks,omitempty"`   // marks that are not deleted: number to line of the outbox
+	Ran     int64             `json:"ran"`               // how long passes have been going on, ms
+	Last    int64             `json:"last"`              // when the last one began, ms
+	Looked  int64             `json:"looked"`            // when membership was last probed, ms
+	Full    int64             `json:"full"`              // when everyone was last looked at, ms
+	Doors   uint64            `json:"doors"`             // next door to probe
+	Member  uint64            `json:"member,omitempty"`  // newest member object of this device
+	Tell    bool              `json:"tell,omitempty"`    // an entry is due, to name what this device said of members
+	Pending *doorNote         `json:"pending,omitempty"` // a door that removes a device and does not count yet
+	Adopts  map[string]seen   `json:"adopts,omitempty"`  // logs of removed devices that this one has adopted, up to an entry
+}
+
+// A doorNote is a door of this device on its way.
+type doorNote struct {
+	Door   seen   `json:"door"`
+	Seq    uint64 `json:"seq"`    // its line of the outbox
+	Device string `json:"device"` // whom it removes
 }
 
 // A peerNote is how far another device's log was read.
@@ -70,6 +81,23 @@ type peerNote struct {
 	Shown  uint64            `json:"shown,omitempty"`  // newest entry of this device that it has seen
 	Member uint64            `json:"member,omitempty"` // next membership object to probe
 	Epoch  uint64            `json:"epoch,omitempty"`  // newest epoch that was read
+
+	Spans  []span              `json:"spans,omitempty"`  // in whose name what was read has values
+	Again  *againNote          `json:"again,omitempty"`  // what was published again of what is beyond its pin
+	Out    int64               `json:"out,omitempty"`    // since when it is known to be removed, ms
+	Adopts map[string]adoption `json:"adopts,omitempty"` // logs that it has adopted
+}
+
+// An againNote says that what was read beyond a pin, up to an entry, is published.
+type againNote struct {
+	Pin  seen   `json:"pin"`
+	Upto uint64 `json:"upto"`
+}
+
+// An adoption says that what counts of a removed device's log is in another log.
+type adoption struct {
+	Pin   seen   `json:"pin"`   // the last entry that is
+	Entry uint64 `json:"entry"` // of the other log, from which on it says so
 }
 
 // top is the highest number known to have been written.
@@ -141,6 +169,10 @@ func logKey(device string, n uint64) string { return fmt.Sprintf("log/%s/%016x",
 func carryKey(device string, n uint64) string {
 	return fmt.Sprintf("carry/%s/%016x", device, n)
 }
+
+// hexNumber reads a number in a key.
+func hexNumber(digits string) (uint64, error) { return strconv.ParseUint(digits, 16, 64) }
+
 func outKey(seq uint64) string { return fmt.Sprintf("out/%016x", seq) }
 
 // notes is a set of notes to be stored together.

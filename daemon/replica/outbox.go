@@ -176,7 +176,16 @@ func (p *pass) sendOne(ctx context.Context, l *link, seq uint64, out outNote, n 
 		}
 	}
 	if out.Ref.Kind == "door" {
-		if err := p.doorFree(ctx, l, out.Ref, out.ID); err != nil {
+		err := p.doorFree(ctx, l, out.Ref, out.ID)
+		if self := p.getSelf(); errors.Is(err, errDoorTaken) && seq != self.DoorSeq {
+			return p.wait(ctx, "eviction/"+l.Name, evictionNotice(l.Name))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if out.Ref.Kind == "member" {
+		if err := p.memberFree(ctx, l, out); err != nil {
 			return err
 		}
 	}

@@ -35,7 +35,8 @@ type reading struct {
 	removed bool
 	strict  bool // nothing beyond a gap
 	tried   map[uint64]verdict
-	seen    uint64 // highest number at which there is something, good or not
+	vouched map[uint64]string // of a removed device: the entries that its pin stands for
+	seen    uint64            // highest number at which there is something, good or not
 	coming  map[uint64]chan fetched
 }
 
@@ -51,13 +52,8 @@ func (p *pass) reading(device string) *reading {
 	if rd, ok := p.readings[device]; ok {
 		return rd
 	}
-	rd := &reading{device: device, limit: math.MaxUint64, tried: map[uint64]verdict{}, coming: map[uint64]chan fetched{}}
-	if pin, ok := p.sealer.Removed()[device]; ok && !slices.Contains(p.sealer.Members(), device) {
-		rd.limit, rd.removed = pin, true
-	}
-	if p.without.pins {
-		rd.limit, rd.removed = math.MaxUint64, false
-	}
+	rd := &reading{device: device, limit: p.limitOf(device), tried: map[uint64]verdict{}, coming: map[uint64]chan fetched{}}
+	_, rd.removed = p.sealer.PinOf(device)
 	rd.strict = p.without.readBeyond
 	p.readings[device] = rd
 	return rd
@@ -99,6 +95,9 @@ func (rd *reading) candidates(peer *peerNote, n int, gaps bool) []uint64 {
 // readLog reads what is new in a device's log. quick asks for one number only,
 // unless that brings news.
 func (p *pass) readLog(ctx context.Context, device string, quick bool) (news bool, err error) {
+	if err := p.inherit(ctx, device); err != nil {
+		return false, err
+	}
 	rd, peer := p.reading(device), p.peer(device)
 	gaps := !quick || p.now()-peer.Gap >= gapInterval
 	if gaps {
@@ -196,6 +195,9 @@ func (p *pass) settle(ctx context.Context, rd *reading, f fetched) (verdict, err
 	case bad:
 		return bad, p.wait(ctx, key, p.badNotice(f.object, "entry"))
 	case closed:
+		if out, err := p.expelled(ctx); err != nil || out {
+			return closed, err // it is not meant for this device any more
+		}
 		return closed, p.wait(ctx, key, p.closedNotice(f.object))
 	case newer:
 		return newer, p.wait(ctx, key, p.newerNotice(f.object))
@@ -213,6 +215,9 @@ func (p *pass) apply(ctx context.Context, rd *reading, f fetched, key string) (v
 	if p.removedBefore(rd, f.ref.Number) {
 		return missing, nil
 	}
+	if strange, err := p.stranger(ctx, rd, f); err != nil || strange {
+		return missing, err
+	}
 	lines, err := splitLines(f.lines)
 	if err != nil {
 		f.why = err
@@ -224,6 +229,8 @@ func (p *pass) apply(ctx context.Context, rd *reading, f fetched, key string) (v
 		peer.Read = seen{f.ref.Number, f.id}
 	}
 	peer.News, peer.Clock = p.now(), max(peer.Clock, f.header.Clock)
+	peer.took(f.ref.Number, f.ref.Number, lines)
+	peer.adopts(f.header.Adopts, f.ref.Number)
 	others, err := p.named(ctx, rd.device, f.header)
 	if err != nil {
 		return found, err
@@ -429,12 +436,17 @@ func (p *pass) readMembersOnce(ctx context.Context) error {
 
 // removedBefore says whether the device turned out to be removed before a number.
 func (p *pass) removedBefore(rd *reading, number uint64) bool {
-	pin, ok := p.sealer.Removed()[rd.device]
-	if ok && !p.without.pins && !slices.Contains(p.sealer.Members(), rd.device) {
-		rd.limit, rd.removed = pin, true
-		return number > pin
+	_, rd.removed = p.sealer.PinOf(rd.device)
+	rd.limit = p.limitOf(rd.device)
+	return number > rd.limit
+}
+
+// limitOf is the last entry of a device that counts.
+func (p *pass) limitOf(device string) uint64 {
+	if pin, out := p.sealer.PinOf(device); out && !p.without.pins {
+		return pin.Number
 	}
-	return false
+	return math.MaxUint64
 }
 
 // noteGaps notes the entries that were written and are not there.

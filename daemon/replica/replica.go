@@ -176,9 +176,19 @@ type Status struct {
 type DeviceStatus struct {
 	ID, Name string
 	This     bool
-	Removed  bool
-	Entries  uint64    // the newest entry read
-	LastSeen time.Time // when its newest entry was made, by its own clock; zero: never
+	// Seniority is the device's place among the members, 1 for the most senior; 0 for
+	// one that is no member. Who is senior wins when two remove each other unawares.
+	Seniority int
+	Removed   bool
+	// RemovedBy is the device that removed it, or "phrase"; empty where its admission is
+	// void. Why says it in a sentence, RemovedAt when, by the clock of who did.
+	RemovedBy string
+	RemovedAt time.Time
+	Why       string
+	// AdmittedBy is the device that admitted it, or "phrase".
+	AdmittedBy string
+	Entries    uint64    // the newest entry that was read, of a removed device that counts
+	LastSeen   time.Time // when its newest entry was made, by its own clock; zero: never
 }
 
 // A RemoteStatus is one remote.
@@ -207,7 +217,7 @@ type Replica struct {
 	// Guarded by pass.
 	peers      map[string]*peerNote
 	statements map[string]bool // ids of the doors and membership objects that were absorbed
-	cloned     *Cloned         // another copy of this device was found
+	cloned     *Cloned         // another copy of this device was found; set while mu is held, too
 
 	waiting sync.Mutex
 	waits   map[string]*waitNote

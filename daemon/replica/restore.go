@@ -31,7 +31,8 @@ func (p *pass) restored(ctx context.Context, err error) (Restored, error) {
 	summary, err := p.finish(ctx, err)
 	restored := Restored{Summary: summary, Entries: p.entries}
 	self := p.getSelf()
-	restored.Devices = p.devices(self, p.peers)
+	devices, derr := p.devices(context.WithoutCancel(ctx), self, p.peers)
+	restored.Devices, err = devices, errors.Join(err, derr)
 	for _, d := range restored.Devices {
 		if !d.This && d.LastSeen.After(restored.Newest) {
 			restored.Newest = d.LastSeen

@@ -19,6 +19,8 @@ type rules struct {
 	listIsHint bool // a listing does not prove that something is not there
 	membership bool // membership is read before data, and again when a tip is not known
 	pins       bool // nothing of a removed device counts beyond its pin
+	again      bool // what is held beyond a pin is published again
+	adopt      bool // a member adopts the log of a removed device
 	quietAck   bool // an entry without records calls for no answer
 	ladder     bool // marks are deleted eight numbers late
 	nextDoor   bool // who finds its door taken takes the next

@@ -85,6 +85,8 @@ type entry struct {
 	cut    []byte // what is sealed with it
 	urgent bool
 	fresh  []string // blobs of which it tells
+	notes  notes    // stored in the same write
+	adopts map[string]seen
 }
 
 // due says whether the only entry of a pass is to be sealed now.
@@ -112,6 +114,14 @@ func (p *pass) due(e entry) bool {
 // one is due.
 func (p *pass) sealEntry(ctx context.Context, e entry) error {
 	self, n := p.getSelf(), notes{}
+	maps.Copy(n, e.notes)
+	if e.adopts != nil {
+		self.Adopts = maps.Clone(self.Adopts)
+		if self.Adopts == nil {
+			self.Adopts = map[string]seen{}
+		}
+		maps.Copy(self.Adopts, e.adopts)
+	}
 	h := p.newHeader(self)
 	h.Prev, h.Vector = self.Entry.ID, p.vector()
 	ref := Ref{Kind: "entry", Writer: self.Device, Number: self.Entry.N + 1}
@@ -140,12 +150,16 @@ func (p *pass) sealEntry(ctx context.Context, e entry) error {
 	return nil
 }
 
-// vector is what this device has read of others, without gaps.
+// vector is what this device has read of others, without gaps, and counts.
 func (p *pass) vector() map[string]seen {
 	v := map[string]seen{}
 	for device, peer := range p.peers {
-		if peer.Read.N > 0 && device != p.sealer.Device() {
-			v[device] = peer.Read
+		read := peer.Read
+		if pin, out := p.sealer.PinOf(device); out && read.N > pin.Number {
+			read = seen{pin.Number, pin.ID}
+		}
+		if read.N > 0 && device != p.sealer.Device() {
+			v[device] = read
 		}
 	}
 	return v

@@ -117,12 +117,54 @@ func (s *memState) Cut(ctx context.Context, after []byte, max int) (lines, next 
 			return nil, nil, false, err
 		}
 	}
-	for at < len(s.log) && (len(lines) == 0 || len(lines)+len(s.log[at]) <= max) {
+	for max > 0 && at < len(s.log) && (len(lines) == 0 || len(lines)+len(s.log[at]) <= max) {
 		lines = append(lines, s.log[at]...)
 		urgent = urgent || !bytes.HasPrefix(s.log[at], []byte(`{"collection":"_audit"`))
 		at++
 	}
 	return lines, []byte(strconv.Itoa(at)), urgent, ctx.Err()
+}
+
+// Written returns a value a line, and goes on after a key.
+func (s *memState) Written(ctx context.Context, device string, from, to uint64, after []byte, max int) (lines, next []byte, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(s.fields)) {
+		l := s.lineOf(key)
+		clock, err := strconv.ParseUint(l.Clock, 16, 64)
+		if err != nil {
+			return nil, nil, err
+		}
+		if key <= string(after) || device != "" && l.Device != device || clock <= from || clock > to {
+			continue
+		}
+		if len(lines) >= max {
+			return lines, next, ctx.Err()
+		}
+		b, err := json.Marshal(l)
+		if err != nil {
+			return nil, nil, err
+		}
+		lines, next = append(append(lines, b...), '\n'), []byte(key)
+	}
+	return lines, nil, ctx.Err()
+}
+
+// lineOf is the line of one value.
+func (s *memState) lineOf(key string) line {
+	v, parts := s.fields[key], strings.Split(key, "\x00")
+	class := "owner"
+	if !strings.HasPrefix(v.rev, class) {
+		class = "source"
+	}
+	rest := v.rev[len(class):]
+	l := line{Collection: parts[0], ID: parts[1], Class: class, Clock: rest[:16], Device: rest[16 : len(rest)-16]}
+	if parts[2] == "" {
+		l.Deleted = true
+	} else {
+		l.Fields = map[string]json.RawMessage{parts[2]: json.RawMessage(v.data)}
+	}
+	return l
 }
 
 type malformed struct{ error }

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -133,8 +134,16 @@ func (p *pass) run(ctx context.Context) error {
 	if p.o.Push && slices.ContainsFunc(p.links, func(l *link) bool { return !p.checked[l.Name] }) {
 		p.o.Push, p.o.Hold = false, true // before its first put a device reads
 	}
+	if err := p.resumeEviction(ctx); err != nil {
+		return err
+	}
 	if err := p.pull(ctx); err != nil {
 		return err
+	}
+	if out, err := p.expelled(ctx); err != nil {
+		return err
+	} else if out {
+		return fmt.Errorf("%w: %s", ErrRemoved, p.whyOut(p.sealer.Device()))
 	}
 	if err := p.checkClones(ctx); err != nil {
 		return err
@@ -162,6 +171,11 @@ func (p *pass) run(ctx context.Context) error {
 // pull reads what is new.
 func (p *pass) pull(ctx context.Context) error {
 	p.o.Progress.tell("looking for news", 0, 0)
+	if out, err := p.expelled(ctx); err != nil {
+		return err
+	} else if out { // to learn whether it is back
+		return p.readMembers(ctx, true)
+	}
 	switch {
 	case p.o.Push && !p.o.Full:
 		return nil
@@ -181,6 +195,9 @@ func (p *pass) pull(ctx context.Context) error {
 		if err := p.readMembers(ctx, false); err != nil {
 			return err
 		}
+	}
+	if out, err := p.expelled(ctx); err != nil || out {
+		return err
 	}
 	return p.readAll(ctx, p.everyone(), false)
 }
@@ -295,6 +312,7 @@ func (p *pass) noteMark(device string, number uint64, h *header) {
 	}
 	peer := p.peer(device)
 	peer.Mark, peer.Named = max(peer.Mark, number), max(peer.Named, h.Entry.N)
+	peer.adopts(h.Adopts, h.Entry.N)
 	if h.Entry.N > peer.Read.N {
 		peer.expect(h.Entry.N, h.Entry.ID)
 	}
@@ -346,7 +364,7 @@ func (p *pass) checkLost(ctx context.Context, l *link) error {
 		}
 	}
 	lively, news := "", int64(0)
-	for _, device := range p.everyone() {
+	for _, device := range p.sealer.Members() { // who was removed may have deleted its own
 		if peer := p.peer(device); device != self.Device && peer.Read.N > 0 && peer.News > news {
 			lively, news = device, peer.News
 		}
@@ -426,10 +444,18 @@ func (p *pass) checkOwn(ctx context.Context, l *link, self *selfNote, number uin
 	} else if ok && own.ID == o.id {
 		return p.clear(ctx, key) // an upload that happened though it failed
 	}
-	p.cloned = &Cloned{Device: self.Device, Object: name, Number: number}
-	return errors.Join(p.cloned, p.wait(ctx, "cloned", waitNote{
-		Kind: "ahead", Object: name, Device: self.Device, Number: number, Alarm: true,
-		What: p.cloned.Error(),
+	return p.foundClone(ctx, name, number)
+}
+
+// foundClone notes that another copy of this device made an object.
+func (p *pass) foundClone(ctx context.Context, name string, number uint64) error {
+	cloned := &Cloned{Device: p.sealer.Device(), Object: name, Number: number}
+	p.mu.Lock()
+	p.cloned = cloned
+	p.mu.Unlock()
+	return errors.Join(cloned, p.wait(ctx, "cloned", waitNote{
+		Kind: "ahead", Object: name, Device: cloned.Device, Number: number, Alarm: true,
+		What: cloned.Error(),
 		Do:   "stop the other copy, or make a new device of this one with 'locker restore' and the recovery phrase",
 	}))
 }
@@ -480,6 +506,9 @@ func (p *pass) seal(ctx context.Context) error {
 			return err
 		}
 		p.wake()
+	}
+	if err := p.publishAgain(ctx); err != nil {
+		return err
 	}
 	if err := p.packBlobs(ctx); err != nil {
 		return err
@@ -596,7 +625,9 @@ func (r *Replica) Status(ctx context.Context) (Status, error) {
 	}
 	var s Status
 	s.Pending, s.Alarms = r.notices(waits, peers, self)
-	s.Devices = r.devices(self, peers)
+	if s.Devices, err = r.devices(ctx, self, peers); err != nil {
+		return Status{}, err
+	}
 	lines, _, _, err := r.state.Cut(ctx, self.Cut, 1)
 	if err != nil {
 		return s, err
@@ -622,19 +653,48 @@ func (r *Replica) Status(ctx context.Context) (Status, error) {
 	return s, nil
 }
 
-// devices lists those of the locker.
-func (r *Replica) devices(self *selfNote, peers map[string]*peerNote) []DeviceStatus {
-	removed := r.sealer.Removed()
-	members := r.sealer.Members()
+// devices lists those of the locker: the members, the most senior first, and those
+// that were removed.
+func (r *Replica) devices(ctx context.Context, self *selfNote, peers map[string]*peerNote) ([]DeviceStatus, error) {
+	said, err := r.saidAt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	members, removed := r.sealer.Seniority(), slices.Sorted(maps.Keys(r.sealer.Removed()))
 	var list []DeviceStatus
-	for _, id := range append(slices.Clone(members), slices.Sorted(maps.Keys(removed))...) {
-		d := DeviceStatus{ID: id, Name: r.sealer.DeviceName(id), This: id == self.Device, Removed: !slices.Contains(members, id)}
+	for i, id := range slices.Concat(members, removed) {
+		d := DeviceStatus{ID: id, Name: r.sealer.DeviceName(id), This: id == self.Device, Removed: i >= len(members)}
+		d.AdmittedBy, _ = r.sealer.AdmittedBy(id)
 		if d.This {
 			d.Entries, d.LastSeen = self.Entry.N, at(self.Made)
 		} else if peer := peers[id]; peer != nil {
 			d.Entries, d.LastSeen = peer.Read.N, at(peer.Clock.millis())
 		}
+		if pin, out := r.sealer.PinOf(id); out {
+			var statement string
+			d.RemovedBy, statement = r.sealer.RemovedBy(id)
+			d.Entries, d.RemovedAt, d.Why = min(d.Entries, pin.Number), at(said[statement].millis()), r.whyOut(id)
+		} else {
+			d.Seniority = i + 1
+		}
 		list = append(list, d)
 	}
-	return list
+	return list, nil
+}
+
+// saidAt tells when the doors and membership objects were made, by their ids.
+func (r *Replica) saidAt(ctx context.Context) (map[string]clock, error) {
+	said := map[string]clock{}
+	return said, r.eachNote(ctx, "member/", func(_ string, value []byte) error {
+		var m memberNote
+		if err := json.Unmarshal(value, &m); err != nil || m.Ref.Kind == "epoch" {
+			return err
+		}
+		h, err := parseHeader(m.Log)
+		if err != nil {
+			return err
+		}
+		said[m.ID] = h.Clock
+		return nil
+	})
 }

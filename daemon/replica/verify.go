@@ -33,7 +33,7 @@ func (p *pass) everything(ctx context.Context) ([]known, error) {
 	err := p.eachNote(ctx, "member/", func(_ string, value []byte) error {
 		var m memberNote
 		err := json.Unmarshal(value, &m)
-		own := (m.Ref.Kind == "epoch" || m.Ref.Kind == "member") && m.Ref.Writer == self.Device || m.Ref.Kind == "door" && self.DoorSeq != 0 && m.Ref.Number == self.Door.N
+		own := m.Ref.Writer == self.Device && m.Sum == "" || m.Ref.Kind == "door" && self.DoorSeq != 0 && m.Ref.Number == self.Door.N
 		if !own { // what this device made is in the outbox
 			all = append(all, known{ref: m.Ref, id: m.ID, sum: m.Sum})
 		}
@@ -57,11 +57,12 @@ func (p *pass) everything(ctx context.Context) ([]known, error) {
 		var entry logNote
 		device, number, _ := strings.Cut(key, "/")
 		ref := Ref{Kind: "entry", Writer: device}
-		if _, err := fmt.Sscanf(number, "%x", &ref.Number); err != nil {
+		var err error
+		if ref.Number, err = hexNumber(number); err != nil {
 			return err
 		}
-		err := json.Unmarshal(value, &entry)
-		if device != self.Device {
+		err = json.Unmarshal(value, &entry)
+		if device != self.Device && ref.Number > p.excused(device).N && ref.Number <= p.limitOf(device) {
 			all = append(all, known{ref: ref, id: entry.ID})
 		}
 		return err

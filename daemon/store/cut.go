@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -17,8 +18,9 @@ import (
 // sake (see [Store.Changed]).
 //
 // A position remembers the device that it was made for. Handed to a store that has
-// another device now (a clone that became a new device), it returns what was
-// written here under either, with the revisions that it has.
+// another device now (a clone that became a new device, even more than once), it
+// returns what was written here under each, with the revisions that it has. With a
+// max of 0 no lines are returned, and the position stays.
 func (s *Store) Cut(ctx context.Context, after []byte, max int) (lines, next []byte, urgent bool, err error) {
 	pos, err := decodePosition(after)
 	if err != nil {
@@ -34,9 +36,11 @@ func (s *Store) Cut(ctx context.Context, after []byte, max int) (lines, next []b
 	rev, clock := s.meta.rev, s.meta.clock
 	s.mu.Unlock()
 	defer snap.Close()
-	c := &cutter{s: s, db: snap, pos: pos, max: max, own: []uint32{s.device}}
-	if was, ok := s.names.find(pos.device); ok && was != 0 && was != s.device {
-		c.own = append(c.own, was)
+	c := &cutter{s: s, db: snap, pos: pos, max: max, to: maxClock, own: []uint32{s.device}}
+	for _, former := range c.formers() {
+		if was, ok := s.names.find(former); ok && was != 0 {
+			c.own = append(c.own, was)
+		}
 	}
 	if err := c.run(ctx, rev, clock); err != nil && err != errStop {
 		return nil, nil, false, err
@@ -50,19 +54,29 @@ type cutter struct {
 	db     pebble.Reader
 	pos    position
 	max    int
-	own    []uint32 // devices whose values are handed out
+	to     uint64   // clocks above it are not handed out
+	own    []uint32 // devices whose values are handed out; none: all
 	lines  []byte
 	urgent bool
 	row    row
 	last   []stamp
 }
 
+// formers are the devices for which the position was made, but for this one. While
+// not all is handed out that they wrote, the position names each device that this
+// store had since, with this one added as the last.
+func (c *cutter) formers() []string {
+	this := c.s.names.text(c.s.device)
+	all := strings.FieldsFunc(c.pos.device, func(r rune) bool { return r == ' ' })
+	if !slices.Contains(all, this) {
+		c.pos.device = strings.Join(append(slices.Clone(all), this), " ")
+	}
+	return slices.DeleteFunc(all, func(d string) bool { return d == this })
+}
+
 // run reads on from the position until there are lines enough or nothing new; the
 // store is at rev and clock.
 func (c *cutter) run(ctx context.Context, rev, clock uint64) error {
-	if c.pos.device == "" {
-		c.pos.device = c.s.names.text(c.s.device)
-	}
 	if c.pos.rev >= rev && len(c.pos.cursor) == 0 {
 		return nil
 	}
@@ -165,7 +179,7 @@ func (c *cutter) add(collection uint32, id []byte) {
 	c.last = c.last[:0]
 	name := ""
 	for i, at := range r.stamps {
-		if !slices.Contains(c.own, at.device) || at.clock <= c.pos.clock || slices.Contains(c.last, at) {
+		if len(c.own) > 0 && !slices.Contains(c.own, at.device) || at.clock <= c.pos.clock || at.clock > c.to || slices.Contains(c.last, at) {
 			continue
 		}
 		c.last = append(c.last, at)

@@ -42,7 +42,7 @@ func (lr *lineReader) parse(b []byte, l *line) error {
 	}
 	start := len(lr.room)
 	l.parts = lr.room[start:start]
-	var hasClass, hasClock bool
+	var hasClass, hasClock, hasDevice bool
 	s := scanner{b: b}
 	err := s.members(func(name []byte) (err error) {
 		if string(name) == "fields" {
@@ -55,11 +55,20 @@ func (lr *lineReader) parse(b []byte, l *line) error {
 		val := b[from:s.pos:s.pos]
 		switch string(name) {
 		case "class":
-			hasClass = true
-			l.class, err = classOf(val)
+			err = once(&hasClass)
+			if err == nil {
+				l.class, err = classOf(val)
+			}
 		case "clock":
-			hasClock = true
-			l.clock, err = clockOf(val)
+			err = once(&hasClock)
+			if err == nil {
+				l.clock, err = clockOf(val)
+			}
+		case "device":
+			err = once(&hasDevice)
+			if err == nil {
+				l.device, err = text(val)
+			}
 		default:
 			err = l.member(name, val)
 		}
@@ -86,6 +95,16 @@ func (lr *lineReader) parse(b []byte, l *line) error {
 		return nil
 	}
 	return l.check(hasClass && hasClock)
+}
+
+// once refuses a member that two readers could take differently: one that says of
+// what revision a line is, and is there twice.
+func once(there *bool) error {
+	if *there {
+		return fmt.Errorf("%w: its revision is there twice", errLine)
+	}
+	*there = true
+	return nil
 }
 
 // fieldsOf scans the fields of a line.
@@ -117,8 +136,6 @@ func (l *line) member(name, val []byte) (err error) {
 		l.source, err = text(val)
 	case "import":
 		l.imp, err = text(val)
-	case "device":
-		l.device, err = text(val)
 	case "deleted":
 		l.deleted = string(val) == "true"
 	}
@@ -272,7 +289,8 @@ func (s stamp) appendTo(b []byte, names *names) []byte {
 // A position in what this device writes, as Cut hands it out: the change log was
 // read up to rev, and what has a clock up to clock was handed out. While all records
 // are swept, because most have changed, cursor is where that goes on and goal the rev
-// at which it began. device is who wrote; another than this one was this device once.
+// at which it began. device is who wrote, and who wrote since, separated by blanks: all
+// but this one were this device once.
 //
 // clock moves on only at the end of the log: until then, a record may have gone to
 // the end of the log with values that were not handed out before.
