@@ -34,6 +34,7 @@ var calls = map[string]callFunc{
 	"status":        call((*Locker).status),
 	"verify":        call((*Locker).verify),
 	"device.list":   call((*Locker).devices),
+	"device.invite": call((*Locker).deviceInvite),
 	"remote.list":   call((*Locker).remoteList),
 	"remote.add":    call((*Locker).remoteAdd),
 	"remote.remove": call((*Locker).remoteRemove),

@@ -72,6 +72,9 @@ func openLocked(ctx context.Context, home Home, options Options) (*Locker, error
 	if err != nil {
 		return nil, err
 	}
+	if device.Restoring == restoreJoin {
+		return nil, failed("run the same 'locker device join' again; it goes on where it was cut off", "joining the locker was cut off in %s", string(home))
+	}
 	if device.Restoring != "" {
 		return nil, failed("run the same 'locker restore' again; it goes on where it was cut off", "restoring the locker to %s was cut off", string(home))
 	}
@@ -173,6 +176,10 @@ func classify(err error) *Error {
 		e.Next = "check the remote's place; 'locker sync' on another device fills it"
 	case errors.Is(err, replica.ErrWrongPhrase):
 		e.Code, e.Next = CodeRefused, "check whether sheet and remote are of the same locker"
+	case errors.Is(err, replica.ErrNoInvitation), errors.Is(err, replica.ErrExpired), errors.Is(err, replica.ErrNotAdmitted):
+		e.Next = "run 'locker device invite' on the other device, and use the new code"
+	case errors.Is(err, crypto.ErrWrongCode), errors.Is(err, crypto.ErrTaken), errors.Is(err, crypto.ErrCancelled):
+		e.Code, e.Next = CodeRefused, "run 'locker device invite' again; a code is good for one attempt"
 	case errors.Is(err, replica.ErrUnreachable):
 		e.Next = "check the remote's place, its credentials and the network, then try again"
 	case errors.Is(err, crypto.ErrPassphrase):

@@ -1,24 +1,180 @@
 package main
 
 import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/locker-project/locker/daemon"
 )
 
 func (c *cli) deviceCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "device", Short: "See the devices of the locker"}
+	cmd := &cobra.Command{Use: "device", Short: "See and change the devices of the locker"}
 	cmd.AddCommand(&cobra.Command{
 		Use:     "list",
 		Short:   "List the devices of the locker",
 		Example: "  locker device list",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return list(c, cmd.Context(), "device list", "device.list", struct{}{}, func(d daemon.Device) error {
-				c.showDevices([]daemon.Device{d})
+			var devices []daemon.Device
+			err := list(c, cmd.Context(), "device list", "device.list", struct{}{}, func(d daemon.Device) error {
+				devices = append(devices, d)
+				return nil
+			})
+			c.showDevices(devices)
+			return err
+		},
+	}, c.inviteCommand(), c.joinCommand())
+	return cmd
+}
+
+func (c *cli) inviteCommand() *cobra.Command {
+	var params daemon.InviteParams
+	cmd := &cobra.Command{
+		Use:   "invite",
+		Short: "Show a code with which another device joins this locker",
+		Long: `Invite shows a code and waits until another device has joined with it, for ten
+minutes at most. The code goes from screen to screen, and never through the cloud;
+whoever has the cloud has one guess at it. Both screens then show the same
+fingerprint.`,
+		Example: `  locker device invite
+  locker device invite --qr        (a code to be scanned with a phone)`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if params.Passphrase, err = c.confirm(cmd, "device invite"); err != nil {
+				return err
+			}
+			var end json.RawMessage
+			err = c.call(cmd.Context(), "device invite", "device.invite", params, nil, func(raw json.RawMessage) error {
+				if c.json {
+					return c.line(raw)
+				}
+				var in daemon.Invitation
+				if err := json.Unmarshal(raw, &in); err != nil {
+					return err
+				}
+				return c.showInvitation(in, params.Long)
+			}, &end)
+			if err != nil {
+				return err
+			}
+			return printOne(c, end, func(done daemon.Invited) error {
+				c.say("%s is now a device of this locker. Both screens show %s.", done.Name, done.Fingerprint)
+				c.say("If the other screen shows something else, or that was not you: 'locker device list', and remove it.")
 				return nil
 			})
 		},
-	})
+	}
+	cmd.Flags().BoolVar(&params.Long, "qr", false, "show a longer code, as a QR code too")
 	return cmd
+}
+
+func (c *cli) showInvitation(in daemon.Invitation, drawn bool) error {
+	c.say("The code, good for one device until %s:\n\n    %s\n", in.Until.Local().Format("15:04"), in.Code)
+	if drawn {
+		picture, err := qrLines(in.Code)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(c.out, picture)
+	}
+	c.say("On the other device:")
+	for _, spec := range in.Remotes {
+		c.say("    locker device join --remote '%s'", spec)
+	}
+	return nil
+}
+
+func (c *cli) joinCommand() *cobra.Command {
+	var remote, remoteFile, codeFile, name string
+	cmd := &cobra.Command{
+		Use:   "join",
+		Short: "Make this device one of a locker, with a code that another device shows",
+		Long: `Join makes this device one of a locker. On a device that is one already,
+'locker device invite' shows a code; join asks for it, meets that device through the
+remote, and brings everything here. The recovery phrase is not needed. Cut off, it
+goes on with the same command.`,
+		Example: "  locker device join --remote dir:/mnt/cloud/locker\n  locker device join --remote rclone:mycloud:locker --name phone",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			home, err := c.homeDir()
+			if err != nil {
+				return err
+			}
+			spec, err := remoteSpec(remote, remoteFile)
+			if err != nil {
+				return err
+			}
+			if spec == "" {
+				return &daemon.Error{Code: daemon.CodeUsage, Message: "the remote through which the devices meet is missing", Next: "name it with --remote or --remote-file"}
+			}
+			pass, err := c.newPassphrase()
+			if err != nil {
+				return err
+			}
+			joined, err := daemon.JoinDevice(cmd.Context(), home, daemon.SetUp{Remote: spec, Name: name, Passphrase: pass, Progress: c.progress, Options: c.options()}, daemon.Join{
+				Code: func() (string, error) { return c.code(codeFile) },
+				Meet: func(fingerprint, other string) {
+					c.clearProgress()
+					fmt.Fprintln(c.err, plain(fmt.Sprintf("Met device %s. Both screens show %s.", other, fingerprint)))
+				},
+			})
+			c.clearProgress()
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.value(joined)
+			}
+			c.say("This device, %q, is now one of the locker %s: %d records, state %s.", joined.Name, joined.Locker, joined.Records, short(joined.StateHash))
+			c.showProtection(joined.KeyProtection)
+			c.showNotices("pending", joined.Pending)
+			c.showNotices("ALARM", joined.Alarms)
+			c.showDevices(joined.Devices)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&remote, "remote", "", "where the sealed objects are: dir:PATH or rclone:REMOTE:PATH")
+	f.StringVar(&remoteFile, "remote-file", "", "file whose first line is the remote, for one that holds secrets")
+	f.StringVar(&codeFile, "code-file", "", "file whose first line is the code")
+	f.StringVar(&name, "name", "", "name of this device (default: the host's)")
+	return cmd
+}
+
+// code reads the code of an invitation: from a file, or from standard input, where it
+// may be seen: it is good once, and the other screen shows it anyway.
+func (c *cli) code(file string) (string, error) {
+	if file != "" {
+		return firstLine(file, "code")
+	}
+	if isTerminal(c.in) {
+		fmt.Fprint(c.err, "Code on the other screen: ")
+	}
+	line, err := bufio.NewReader(io.LimitReader(c.in, 4<<10)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	if line = strings.TrimSpace(line); line == "" {
+		return "", &daemon.Error{Code: daemon.CodeUsage, Message: "there is no code", Next: "run 'locker device invite' on the other device, and type what it shows, or name a file with --code-file"}
+	}
+	return line, nil
+}
+
+// lastSeen says when a device last showed that it lives.
+func lastSeen(d daemon.Device) string {
+	switch {
+	case d.This:
+		return "this device"
+	case d.Removed:
+		return "removed"
+	}
+	return "last seen " + ago(d.LastSeen, time.Now())
 }

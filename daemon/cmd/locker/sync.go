@@ -286,14 +286,7 @@ func (c *cli) showStatus(s daemon.Status) error {
 func (c *cli) showDevices(devices []daemon.Device) {
 	t := c.table()
 	for _, d := range devices {
-		note := "last seen " + ago(d.LastSeen, time.Now())
-		if d.This {
-			note = "this device"
-		}
-		if d.Removed {
-			note = "removed"
-		}
-		fmt.Fprintf(t, "device\t%s\t%s\t%s\n", plain(d.Name), d.ID, note)
+		fmt.Fprintf(t, "device\t%s\t%s\t%s\n", plain(d.Name), d.ID, lastSeen(d))
 	}
 	t.Flush()
 }
