@@ -53,7 +53,7 @@ func (l *Locker) deviceInvite(ctx context.Context, p InviteParams, a *answer) (a
 	}
 	var specs []string
 	for _, o := range list {
-		specs = append(specs, o.Spec.String())
+		specs = append(specs, o.spec().String())
 	}
 	done, err := l.replica.Invite(ctx, begin, replica.InviteOptions{
 		Show:     func(until time.Time) error { return a.now(Invitation{Code: code, Until: until, Remotes: specs}) },

@@ -110,6 +110,7 @@ func joinFresh(ctx context.Context, home Home, s SetUp, j Join) (*Restored, erro
 		}
 		return nil, errors.Join(err, home.notAdmitted(err))
 	}
+	s.Remote = meeting.spec().Text() // with the token that may have been renewed
 	return fillJoined(ctx, home, s, device, joiner.Keyring(), storeKey, epoch)
 }
 

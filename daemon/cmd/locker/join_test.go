@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,19 +110,5 @@ func TestJoin(t *testing.T) {
 	tablet.run("restore", "--remote", c.spec(), "--phrase-file", phrase, "--name", "tablet")
 	if s := tablet.well(); s.StateHash != b.StateHash || len(s.Devices) != 3 {
 		t.Fatalf("tablet %+v, phone %+v", s, b)
-	}
-}
-
-// put writes a note.
-func (d *device) put(id, text string) {
-	d.t.Helper()
-	record, err := json.Marshal(map[string]any{"id": id, "time": "2026-01-04T10:00:00Z", "fields": map[string]string{"text": text}})
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	cmd := d.command("put", "notes")
-	cmd.Stdin = io.MultiReader(bytes.NewReader(record), strings.NewReader("\n"))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		d.t.Fatalf("put: %v\n%s", err, out)
 	}
 }
