@@ -21,8 +21,8 @@ type Intake struct {
 	dry      bool
 }
 
-// A Taken says what became of records: how many are new, the same, changed, and
-// which were not taken.
+// A Taken says what became of records: how many are new, the same, changed, left out
+// because they were purged, and which were not taken.
 type Taken struct {
 	store.Counts
 	Failed []Untaken
@@ -94,6 +94,7 @@ func (i *Intake) oneByOne(ctx context.Context, taken Taken, records []locker.Rec
 		taken.New += counts.New
 		taken.Same += counts.Same
 		taken.Changed += counts.Changed
+		taken.Banned += counts.Banned
 	}
 	return taken, nil
 }

@@ -448,10 +448,7 @@ func (s *Store) DropBlob(ctx context.Context, id string) error {
 	}
 	b := s.db.NewBatch()
 	defer b.Close()
-	if info.seq != 0 {
-		err = b.Delete(newBlobKey(info.seq), nil)
-	}
-	if err := errors.Join(err, b.Delete(blobKey(id), nil), b.Delete(usedKey(id), nil)); err != nil {
+	if err := dropBlobKeys(b, id, info); err != nil {
 		return err
 	}
 	if err := b.Commit(pebble.Sync); err != nil {
@@ -459,6 +456,14 @@ func (s *Store) DropBlob(ctx context.Context, id string) error {
 		return err
 	}
 	return s.removeAll(s.files(id, info)...)
+}
+
+// dropBlobKeys deletes what the database has of a blob.
+func dropBlobKeys(b *pebble.Batch, id string, info blobInfo) (err error) {
+	if info.seq != 0 {
+		err = b.Delete(newBlobKey(info.seq), nil)
+	}
+	return errors.Join(err, b.Delete(blobKey(id), nil), b.Delete(usedKey(id), nil))
 }
 
 // NewBlobs returns the ids of blobs that were stored on this device after a

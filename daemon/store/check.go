@@ -20,7 +20,10 @@ func (s *Store) Check(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	c := &checker{s: s, ctx: ctx, marks: *s.marks.Load(), counts: map[uint32]int64{}, revs: map[uint64]recordRef{}, ids: map[recordRef]string{}}
+	if err := s.hunt(); err != nil {
+		return err
+	}
+	c := &checker{s: s, txn: s.begin(0), ctx: ctx, marks: *s.marks.Load(), counts: map[uint32]int64{}, revs: map[uint64]recordRef{}, ids: map[recordRef]string{}}
 	for _, step := range []func() error{c.records, c.index, c.changes, c.totals, c.undone, c.refs} {
 		if err := step(); err != nil {
 			return fmt.Errorf("check of the store: %w", err)
@@ -33,6 +36,7 @@ func (s *Store) Check(ctx context.Context) error {
 type checker struct {
 	s      *Store
 	ctx    context.Context
+	txn    *txn // to look up bans
 	marks  marks
 	counts map[uint32]int64
 	hash   sum
@@ -71,6 +75,9 @@ func (c *checker) records() error {
 		if !bytes.Equal(rec.append(nil), val) {
 			return fail(name, ref.id, errors.New("is not encoded as it should be"))
 		}
+		if err := c.banned(name, ref.id, &rec); err != nil {
+			return fail(name, ref.id, err)
+		}
 		c.ids[ref], c.revs[rec.rev] = string(place), ref
 		if place[0] == placeDead {
 			return nil
@@ -83,6 +90,20 @@ func (c *checker) records() error {
 		}
 		return c.imports(&rec)
 	})
+}
+
+// banned checks that nothing is left of what was purged.
+func (c *checker) banned(collection, id string, rec *record) error {
+	b, err := c.txn.banOf(collection, id)
+	if err != nil {
+		return err
+	}
+	left := rec.clone()
+	e := entry{collection: c.s.names.number(collection), id: id, rec: left}
+	if dropped, changed := e.rec.drop(b, c.s.names); changed || len(dropped)+len(c.txn.hollow(&e)) > 0 {
+		return errors.New("has values that were purged")
+	}
+	return nil
 }
 
 // imports checks what is noted of the imports of a record.
@@ -143,8 +164,8 @@ func (c *checker) totals() error {
 // undone checks marks against the records of _imports, counters against what is
 // stored of them.
 func (c *checker) undone() error {
-	m, err := c.s.loadMarks()
-	if err == nil && !maps.Equal(m, c.marks) {
+	m, purged, err := c.s.loadMarks()
+	if err == nil && (!maps.Equal(m, c.marks) || !maps.Equal(purged, *c.s.purged.Load())) {
 		err = errors.New("marks of imports are wrong")
 	}
 	if err != nil {

@@ -170,7 +170,7 @@ func (c *crasher) choose() func(*Store) error {
 	for range 1 + c.r.IntN(30) {
 		records = append(records, at(note(fmt.Sprint(c.r.IntN(60)), fmt.Sprintf(`{"n":%d,"x":%q}`, n, strings.Repeat("x", c.r.IntN(400)))), c.r.IntN(20)))
 	}
-	switch c.r.IntN(8) {
+	switch c.r.IntN(10) {
 	case 0:
 		return func(s *Store) error {
 			_, err := s.Delete(ctx, Author{Class: Owner}, "notes", fmt.Sprint(n%60), fmt.Sprint(n%59), fmt.Sprint(n%58))
@@ -202,6 +202,18 @@ func (c *crasher) choose() func(*Store) error {
 		line := fmt.Sprintf(`{"collection":"notes","id":"%d","class":"owner","clock":"%016x","device":"other","fields":{"n":%d}}`, n%60, 1<<20+n, n)
 		return func(s *Store) error {
 			_, _, err := s.Join(ctx, []byte(line+"\n"), map[string][]byte{"joined": fmt.Append(nil, n)})
+			return err
+		}
+	case 6:
+		return func(s *Store) error {
+			_, err := s.Ban(ctx, "notes", fmt.Sprint(n%60), fmt.Sprint(n%59))
+			return err
+		}
+	case 7:
+		line := fmt.Sprintf(`{"collection":"_bans","id":%q,"class":"owner","clock":"%016x","device":"other","fields":{%q:true}}`,
+			newBanHasher([]byte("blob key")).record("notes", fmt.Sprint(n%60)).text(), 1<<20+n, []string{"ban", "lift"}[n%2])
+		return func(s *Store) error {
+			_, _, err := s.Join(ctx, []byte(line+"\n"), nil)
 			return err
 		}
 	}

@@ -21,6 +21,7 @@ func (s *Store) Join(ctx context.Context, lines []byte, notes map[string][]byte)
 	}
 	defer done()
 	j := &joiner{txn: s.begin(len(lines))}
+	j.lazy = true
 	j.limit = wall(s.now().Add(aheadLimit))
 	for parsed := range parseLines(lines) {
 		if parsed.err != nil {
@@ -51,7 +52,7 @@ type joiner struct {
 	limit uint64 // clocks above it are not adopted
 	ahead bool
 
-	collection, device, imp knownName
+	collection, device, imp, lift knownName
 }
 
 // A parsedLines is a stretch of lines taken apart.
@@ -117,6 +118,9 @@ func (j *joiner) line(l *line) error {
 		return j.batch.Set(append([]byte{spaceUnknown}, h[:]...), l.id, nil)
 	}
 	collection := j.number(&j.collection, l.collection)
+	if counts, err := j.counts(l); err != nil || !counts {
+		return err
+	}
 	e, err := j.load(collection, string(l.id))
 	if err != nil {
 		return err
@@ -127,21 +131,66 @@ func (j *joiner) line(l *line) error {
 		j.meta.clock = max(j.meta.clock, l.clock)
 	}
 	names := j.s.names
-	at := stamp{class: l.class, clock: l.clock, device: j.number(&j.device, l.device)}
+	at := stamp{class: l.class, clock: l.clock, device: j.number(&j.device, l.device), lift: j.number(&j.lift, l.lift)}
 	if l.deleted && e.rec.joinTomb(at, names) {
 		j.touch(e)
 	}
 	if !isSystem(j.collection.text) {
 		at.imp = j.number(&j.imp, l.imp)
 	}
+	if len(j.purged) > 0 {
+		j.hollowLine(l, at.imp)
+	}
+	if j.collection.text == bansCollection {
+		defer j.banned(e, e.rec.stateOf(names).ban)
+		return j.parts(e, l, at)
+	}
 	if e.blank() && distinct(l.parts) {
 		j.fresh(e, l.parts, at)
 		return nil
 	}
+	return j.parts(e, l, at)
+}
+
+// parts joins the values of a line.
+func (j *joiner) parts(e *entry, l *line, at stamp) error {
 	for _, p := range l.parts {
 		j.join(e, value{name: p.name, at: at, data: p.data})
 	}
 	return nil
+}
+
+// counts says whether a line counts: its record is not banned, or the writer had seen
+// the ban lifted. What the line says of a lift is joined first.
+func (j *joiner) counts(l *line) (bool, error) {
+	if len(l.lift) == 0 && j.s.bans.none() {
+		return true, nil
+	}
+	collection, id, ok := subject(string(l.collection), string(l.id))
+	if !ok {
+		return true, nil
+	}
+	ban := j.hasher().record(collection, id)
+	if len(l.lift) > 0 {
+		clock, device, err := liftOf(l.lift)
+		if err == nil {
+			err = j.ban(ban, liftField, stamp{clock: clock, device: j.s.names.number(string(device))})
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	b, err := j.banState(ban)
+	return b.counts(string(l.lift)), err
+}
+
+// hollowLine makes the values of purged imports null.
+func (j *joiner) hollowLine(l *line, imp uint32) {
+	for i, p := range l.parts {
+		if data := hollowed(j.s.names, j.purged, j.collection.number, p.name, imp, p.data); data != nil {
+			l.parts[i].data = data
+		}
+	}
 }
 
 // A known name is the last one that was looked up.

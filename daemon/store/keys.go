@@ -20,7 +20,9 @@ import (
 //	'm' "meta"                  counters, clock, state hash, counts (see meta)
 //	'm' "bulk"                  tables that have to be taken in (see bulk.go)
 //	'm' "refs"                  the index of references is whole
+//	'm' "gone" ID               a blob that a purge removed
 //	'm' "job" NAME              an import whose mark changed: records still to be moved
+//	'm' "hunt", "hollow", …     what a purge left to be done (see hunt.go, scrub.go)
 //	'n' NAME                    table of names → string
 //	'r' COLLECTION PLACE ID     a record → its revisions and fields (see record)
 //	'u' SHA-256                 change lines of a newer kind, verbatim

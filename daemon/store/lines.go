@@ -11,10 +11,14 @@ import (
 
 // A line is a change line: values of one record, all with one revision.
 //
-//	{"collection","id","time"?,"source"?,"import"?,"class","clock","device","deleted"?,"fields"?}
+//	{"collection","id","time"?,"source"?,"import"?,"class","clock","device","lift"?,"deleted"?,"fields"?}
+//
+// lift is part of the revision: the newest lift of a ban of the record that the writer
+// had seen. A time of null, and a source "null", are values of a purged import.
 type line struct {
 	collection, id  []byte
 	imp, device     []byte
+	lift            []byte
 	time, source    []byte
 	class           Class
 	clock           uint64
@@ -127,7 +131,15 @@ func (l *line) member(name, val []byte) (err error) {
 		l.hasBlob = true
 	case "id":
 		l.id, err = text(val)
+	case "lift":
+		if l.lift, err = text(val); err == nil {
+			_, _, err = liftOf(l.lift)
+		}
 	case "time":
+		if string(val) == "null" {
+			l.time = null
+			return nil
+		}
 		var raw []byte
 		if raw, err = text(val); err == nil {
 			err = l.setTime(raw)
@@ -211,6 +223,18 @@ func clockOf(val []byte) (uint64, error) {
 	return n, nil
 }
 
+// liftOf reads a lift: its clock and the device that made it.
+func liftOf(b []byte) (clock uint64, device []byte, err error) {
+	if len(b) < 18 || len(b) > 17+maxName || b[16] != ' ' {
+		return 0, nil, fmt.Errorf("%w: lift %.40q", errLine, b)
+	}
+	quoted := append(append([]byte{'"'}, b[:16]...), '"')
+	if clock, err = clockOf(quoted); err == nil && clock > maxClock {
+		err = fmt.Errorf("%w: clock out of range", errLine)
+	}
+	return clock, b[17:], err
+}
+
 // timeText is a stored time as it stands in lines and records: RFC 3339.
 func timeText(data []byte) string { return timeOf(data).Format(time.RFC3339Nano) }
 
@@ -223,7 +247,9 @@ func (r *row) appendLine(b []byte, collection string, id []byte, at stamp, names
 	b = quote(b, string(id))
 	n := len(r.shape.names)
 	for i := n - 1; i >= 0 && r.shape.names[i] >= "\xff"; i-- {
-		if r.shape.names[i] == timeName && r.stamp(i) == at {
+		if r.shape.names[i] == timeName && r.stamp(i) == at && string(r.value(i)) == "null" {
+			b = append(b, `,"time":null`...)
+		} else if r.shape.names[i] == timeName && r.stamp(i) == at {
 			b = append(b, `,"time":"`...)
 			b = timeOf(r.value(i)).AppendFormat(b, time.RFC3339Nano)
 			b = append(b, '"')
@@ -283,6 +309,9 @@ func (s stamp) appendTo(b []byte, names *names) []byte {
 	b = append(b, hexClock...)
 	b = append(b, `","device":`...)
 	b = quote(b, names.text(s.device))
+	if s.lift != 0 {
+		b = quote(append(b, `,"lift":`...), names.text(s.lift))
+	}
 	return b
 }
 

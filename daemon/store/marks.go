@@ -43,12 +43,12 @@ func (m marks) with(imp uint32, clock uint64) marks {
 	return m
 }
 
-// loadMarks reads the marks from the records of _imports.
-func (s *Store) loadMarks() (marks, error) {
-	m := marks{}
+// loadMarks reads the marks from the records of _imports, and which were purged.
+func (s *Store) loadMarks() (marks, map[uint32]bool, error) {
+	m, purged := marks{}, map[uint32]bool{}
 	name, ok := s.names.find(importsCollection)
 	if !ok {
-		return m, nil
+		return m, purged, nil
 	}
 	var row row
 	err := scan(s.db, recordKey(nil, name, nil, ""), func(key, val []byte) error {
@@ -60,12 +60,16 @@ func (s *Store) loadMarks() (marks, error) {
 			return fmt.Errorf("import %s: %w", id, err)
 		}
 		rec := row.record()
+		imp := s.names.number(string(id))
 		if clock := rec.markOf(); clock != 0 {
-			m[s.names.number(string(id))] = clock
+			m[imp] = clock
+		}
+		if rec.isPurged() {
+			purged[imp] = true
 		}
 		return nil
 	})
-	return m, err
+	return m, purged, err
 }
 
 // An importNote is what is known of an import beside its record, so that undoing it
@@ -127,6 +131,9 @@ func (t *txn) finish() (born int, err error) {
 		return 0, err
 	}
 	more, err := t.s.settle()
+	if err == nil && (!t.lazy || t.s.huntDue()) {
+		err = t.s.hunt()
+	}
 	return t.born - t.died + more, err
 }
 

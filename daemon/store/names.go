@@ -42,6 +42,13 @@ func (n *names) text(id uint32) string {
 	return n.texts[id]
 }
 
+// all returns all strings, by number.
+func (n *names) all() []string {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.texts[:len(n.texts):len(n.texts)]
+}
+
 // find returns the number of a string that may have none.
 func (n *names) find(text string) (uint32, bool) {
 	n.mu.RLock()

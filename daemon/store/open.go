@@ -66,8 +66,12 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", dir, err)
 	}
+	files := encfs.New(markerFS{disk.fs}, o.Key)
+	if o.clear != nil {
+		files = o.clear(markerFS{disk.fs})
+	}
 	s := &Store{
-		fs: encfs.New(disk.fs, o.Key), dir: dir, disk: disk, blobKey: o.BlobKey, now: now, log: log, validate: o.Validate,
+		fs: files, dir: dir, disk: disk, blobKey: o.BlobKey, now: now, log: log, validate: o.Validate,
 		changed: make(chan struct{}, 1), closing: make(chan struct{}),
 		absence: newAbsence(), bulk: o.bulk,
 	}
@@ -132,6 +136,9 @@ func (s *Store) options(o Options) *pebble.Options {
 		Logger:                logger{s.log, o.exit},
 		L0CompactionThreshold: 4,
 		L0StopWritesThreshold: 40,
+		// A new list of tables is begun as soon as the old one is mostly history, so that
+		// scrubbing can make it forget what it named (see scrub.go).
+		MaxManifestFileSize: 1,
 	}
 	// Pebble's own scheduler wakes ten times a second to see whether it may run more
 	// compactions at once. This one looks when a compaction or a flush ends: a device
@@ -175,11 +182,15 @@ func (s *Store) load(device string) error {
 	if s.jobs, err = s.loadJobs(); err != nil {
 		return err
 	}
-	m, err := s.loadMarks()
+	m, purged, err := s.loadMarks()
 	if err != nil {
 		return err
 	}
 	s.marks.Store(&m)
+	s.purged.Store(&purged)
+	if err := errors.Join(s.loadBans(), s.loadHunts(), s.loadScrub()); err != nil {
+		return err
+	}
 	s.device = s.names.number(device)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -287,6 +298,24 @@ func syncDir(base vfs.FS, dir string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+// markerFS makes the names in a folder durable before a marker is made, which says
+// which of them counts. Pebble relies on the order of the two, which not every file
+// system keeps.
+type markerFS struct{ vfs.FS }
+
+// Create makes a file.
+func (f markerFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if strings.HasPrefix(f.PathBase(name), "marker.") {
+		if err := syncDir(f.FS, f.PathDir(name)); err != nil {
+			return nil, err
+		}
+	}
+	return f.FS.Create(name, c)
+}
+
+// Unwrap returns the file system below.
+func (f markerFS) Unwrap() vfs.FS { return f.FS }
 
 // logger gives Pebble's messages to slog. Pebble calls Fatalf when it cannot go on
 // without lying about what is durable, and counts on it not to return.

@@ -18,6 +18,7 @@ type stamp struct {
 	clock  uint64
 	device uint32
 	imp    uint32
+	lift   uint32 // of a ban of the record, that the writer had seen; see bansCollection
 }
 
 // A value is one merged part of a record: a field, or its time or source.
@@ -55,6 +56,9 @@ func (r *record) find(name string) (int, bool) {
 // order compares revisions; names tells device ids, which decide between equal
 // clocks.
 func (s stamp) order(o stamp, names *names) int {
+	if s.lift != o.lift {
+		return strings.Compare(names.text(s.lift), names.text(o.lift))
+	}
 	if c := cmp.Compare(s.class, o.class); c != 0 {
 		return c
 	}
@@ -106,6 +110,13 @@ func (r *record) joinTomb(t stamp, names *names) bool {
 	r.deleted, r.tomb = true, t
 	r.values = slices.DeleteFunc(r.values, func(v value) bool { return v.at.order(t, names) <= 0 })
 	return true
+}
+
+// clone returns a record that can be changed without changing r.
+func (r *record) clone() record {
+	c := *r
+	c.values = slices.Clone(r.values)
+	return c
 }
 
 // latest is the greatest clock in the record.
@@ -202,6 +213,7 @@ var errRecord = errors.New("damaged record")
 //
 //	version 1 | rev uvarint
 //	revisions: count uvarint, each: class | clock 8 | device uvarint | import uvarint
+//	         | and, where the class has withLift added, lift uvarint
 //	tombstone: its revision + 1 uvarint, 0 for none
 //	names:   bytes uvarint, then each: length uvarint, name
 //	stamps:  one uvarint for each value, the revision it has; where all have the
@@ -213,7 +225,25 @@ var errRecord = errors.New("damaged record")
 // same one, so that a scan finds the fields that it wants once and not in each.
 const recordVersion = 1
 
-const allFirst = 255
+const (
+	allFirst = 255
+	withLift = 0x80
+)
+
+// encode appends a revision.
+func (s stamp) encode(b []byte) []byte {
+	class := byte(s.class)
+	if s.lift != 0 {
+		class |= withLift
+	}
+	b = binary.BigEndian.AppendUint64(append(b, class), s.clock)
+	b = binary.AppendUvarint(b, uint64(s.device))
+	b = binary.AppendUvarint(b, uint64(s.imp))
+	if s.lift != 0 {
+		b = binary.AppendUvarint(b, uint64(s.lift))
+	}
+	return b
+}
 
 // stampTable collects the revisions of a record, each once.
 type stampTable []stamp
@@ -244,10 +274,7 @@ func (r *record) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, r.rev)
 	b = binary.AppendUvarint(b, uint64(len(table)))
 	for _, s := range table {
-		b = append(b, byte(s.class))
-		b = binary.BigEndian.AppendUint64(b, s.clock)
-		b = binary.AppendUvarint(b, uint64(s.device))
-		b = binary.AppendUvarint(b, uint64(s.imp))
+		b = s.encode(b)
 	}
 	b = binary.AppendUvarint(b, uint64(tomb))
 	size := uvarintSize(uint64(len(r.values)))
@@ -280,10 +307,7 @@ func (r *record) append(b []byte) []byte {
 func appendFresh(b []byte, rev uint64, at stamp, parts []part) []byte {
 	b = append(b, recordVersion)
 	b = binary.AppendUvarint(b, rev)
-	b = append(b, 1, byte(at.class))
-	b = binary.BigEndian.AppendUint64(b, at.clock)
-	b = binary.AppendUvarint(b, uint64(at.device))
-	b = binary.AppendUvarint(b, uint64(at.imp))
+	b = at.encode(append(b, 1))
 	size := uvarintSize(uint64(len(parts)))
 	for _, p := range parts {
 		size += uvarintSize(uint64(len(p.name))) + len(p.name)

@@ -229,8 +229,13 @@ func (d *decoder) stamp() stamp {
 	if head == nil {
 		return stamp{}
 	}
-	s := stamp{class: Class(head[0]), clock: binary.BigEndian.Uint64(head[1:])}
+	s := stamp{class: Class(head[0] &^ withLift), clock: binary.BigEndian.Uint64(head[1:])}
 	s.device = uint32(d.uvarint())
 	s.imp = uint32(d.uvarint())
+	if head[0]&withLift != 0 {
+		if s.lift = uint32(d.uvarint()); s.lift == 0 {
+			d.bad = true
+		}
+	}
 	return s
 }

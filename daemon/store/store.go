@@ -15,7 +15,8 @@
 // greatest value seen by (class: owner over source; clock; device; hash of the
 // value). A record is what is newer than its tombstone, and is there if any of that
 // can be seen: null removes a field, and the values of an import that was undone
-// are hidden.
+// are hidden. What was purged ([Store.Ban]) does not count, whatever its revision, and
+// [Store.Scrub] makes the files forget it.
 package store
 
 import (
@@ -68,8 +69,9 @@ type Options struct {
 
 	// Set by tests.
 	ballast, reserve int64
-	bulk             int    // bytes of a batch that is written as tables
-	exit             func() // ends the process
+	bulk             int                 // bytes of a batch that is written as tables
+	exit             func()              // ends the process
+	clear            func(vfs.FS) vfs.FS // in place of encryption
 }
 
 // A Class says on whose behalf a value was written. Owner outranks Source.
@@ -95,8 +97,8 @@ type Author struct {
 }
 
 // Counts say what a write did: how many records are new, were the same already,
-// were changed.
-type Counts struct{ New, Same, Changed int }
+// were changed, and how many were left out because they are banned.
+type Counts struct{ New, Same, Changed, Banned int }
 
 // A Store is one device's data. Its methods may be called concurrently.
 type Store struct {
@@ -120,11 +122,23 @@ type Store struct {
 	imports map[uint32]importNote
 	absence absence
 	failed  error // after it nothing is written any more
+	hunts   hunts // what bans left to be done
+	hollows map[uint32]bool
+	scrub   scrubJob
+	tidying bool // a goroutine sees to scrub
+
+	hunted   time.Time // when the last hunt ended
+	huntTook time.Duration
+
+	bans      *bans
+	hunting   atomic.Bool // there are hunts or hollows
+	scrubbing sync.Mutex  // held while files are scrubbed; taken before mu
 
 	// Readers take viewing for reading while they take marks and a snapshot that
 	// belong together; a writer that changes marks, for writing.
 	viewing sync.RWMutex
 	marks   atomic.Pointer[marks]
+	purged  atomic.Pointer[map[uint32]bool] // imports; replaced, never changed
 	shown   atomic.Pointer[shown]
 
 	filling sync.Map // ids of blobs that come from elsewhere → chan struct{}, closed at the end
@@ -195,7 +209,7 @@ func (s *Store) Close() error {
 // publish makes meta readable without the writer's lock. While records wait to be
 // moved, hash and counts stay as they were.
 func (s *Store) publish() {
-	if len(s.jobs) > 0 && s.shown.Load() != nil {
+	if (len(s.jobs) > 0 || s.hunting.Load()) && s.shown.Load() != nil {
 		return
 	}
 	p := &shown{counts: map[string]int64{}}
@@ -220,6 +234,7 @@ func (s *Store) Collections() (map[string]int64, error) {
 		return nil, err
 	}
 	defer done()
+	s.caughtUp()
 	out := map[string]int64{}
 	for name, n := range s.shown.Load().counts {
 		out[name] = n
@@ -230,7 +245,10 @@ func (s *Store) Collections() (map[string]int64, error) {
 // StateHash is 64 hex digits that are equal on all stores with the same live
 // records outside system collections: their collections, ids, times, sources and
 // fields. It is a checksum between devices that trust each other (see sum).
-func (s *Store) StateHash() string { return s.shown.Load().hash }
+func (s *Store) StateHash() string {
+	s.caughtUp()
+	return s.shown.Load().hash
+}
 
 // Changed is signalled after writes on this device that other devices should have
 // soon: not after those of the audit log and of collections that apps declare.

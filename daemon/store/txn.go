@@ -24,6 +24,15 @@ type txn struct {
 	imports map[uint32]importNote
 	jobs    map[uint32]uint64
 	settled bool // the jobs are done with this txn
+	lazy    bool // bans may wait before they are dealt with
+
+	banHash *banHasher
+	purged  map[uint32]bool // imports, as they will be
+	hunts   hunts           // what bans leave to be done; see hunt.go and scrub.go
+	hollows map[uint32]bool
+	shreds  map[string]bool
+	scrubs  map[uint32]bool
+	scrub   scrubJob
 
 	born, died int  // records that came to be live, and ceased to
 	urgent     bool // written on this device, and others should know soon
@@ -45,6 +54,7 @@ type entry struct {
 	hash       [32]byte
 	changed    bool
 	encoded    []byte // in place of rec, with the rev that it will have
+	gone       bool   // nothing is left of it: it is to be removed
 }
 
 // begin begins a txn that will write about size bytes.
@@ -52,6 +62,7 @@ func (s *Store) begin(size int) *txn {
 	t := &txn{
 		s: s, batch: s.db.NewBatchWithSize(size), meta: s.meta.clone(), marks: *s.marks.Load(), old: *s.marks.Load(),
 		entries: map[string]*entry{}, imports: map[uint32]importNote{}, jobs: map[uint32]uint64{},
+		purged: *s.purged.Load(), hunts: hunts{}, hollows: map[uint32]bool{}, shreds: map[string]bool{}, scrubs: map[uint32]bool{},
 	}
 	if len(s.jobs) > 0 {
 		t.old = s.oldMarks()
@@ -182,6 +193,7 @@ func (t *txn) join(e *entry, v value) bool {
 	if !e.rec.join(v, t.s.names) {
 		return false
 	}
+	e.gone = false
 	t.touch(e)
 	t.note(v.at)
 	return true
@@ -214,6 +226,9 @@ func (t *txn) commit() error {
 		return err
 	}
 	if err := t.placeAll(); err != nil {
+		return err
+	}
+	if err := t.putJobs(); err != nil {
 		return err
 	}
 	for imp, n := range t.imports {
@@ -257,6 +272,8 @@ func (t *txn) apply(saved int) error {
 	if t.settled {
 		s.jobs = map[uint32]uint64{}
 	}
+	t.tookJobs()
+	s.kick()
 	s.publish()
 	if t.urgent {
 		select {
@@ -290,6 +307,10 @@ func (t *txn) mark() error {
 			return err
 		}
 		imp := t.s.names.number(e.id)
+		if e.rec.isPurged() && !t.purged[imp] {
+			t.purged = maps.Clone(t.purged)
+			t.purged[imp], t.hollows[imp] = true, true
+		}
 		if clock := e.rec.markOf(); clock != t.marks[imp] {
 			t.jobs[imp] = t.marks[imp]
 			t.marks = t.marks.with(imp, clock)
@@ -431,7 +452,7 @@ func (t *txn) put(p *placed) error {
 			return err
 		}
 	}
-	moved := !p.known || string(p.place) != string(p.entry.place)
+	moved := p.gone || !p.known || string(p.place) != string(p.entry.place)
 	if p.known && moved {
 		t.key = recordKey(t.key[:0], p.collection, p.entry.place, p.id)
 		if err := t.batch.Delete(t.key, nil); err != nil {
@@ -439,6 +460,9 @@ func (t *txn) put(p *placed) error {
 		}
 	}
 	t.meta.rev++
+	if p.gone {
+		return t.putGone(p)
+	}
 	t.key = recordKey(t.key[:0], p.collection, p.place, p.id)
 	if err := t.batch.Set(t.key, p.val, nil); err != nil {
 		return err
@@ -459,6 +483,18 @@ func (t *txn) put(p *placed) error {
 	}
 	t.val = append(binary.BigEndian.AppendUint32(t.val[:0], p.collection), p.id...)
 	return t.batch.Set(changeKey(t.meta.rev), t.val, nil)
+}
+
+// putGone takes a record out of the index of ids, the last that is left of it.
+func (t *txn) putGone(p *placed) error {
+	if !p.known {
+		return nil
+	}
+	t.key = idKey(t.key[:0], p.collection, p.id)
+	if err := t.batch.Delete(t.key, nil); err != nil {
+		return err
+	}
+	return putRefs(t.batch, p.collection, p.id, p.entry.refs, nil)
 }
 
 func isSystem(collection string) bool { return strings.HasPrefix(collection, "_") }

@@ -112,6 +112,10 @@ func (u *undoer) restoreRecord(priors uint32, id string) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	ban, err := u.banOf(collection, key)
+	if err != nil || ban.banned() {
+		return 0, err
+	}
 	deleted := e.rec.deleted && p.rec.textOf(priorTomb) == u.tombText(e.rec.tomb)
 	for _, v := range p.rec.values {
 		name, ok := valueName(v.name)
@@ -129,7 +133,7 @@ func (u *undoer) restoreRecord(priors uint32, id string) (n int, err error) {
 		if restored == nil {
 			continue
 		}
-		restored.at = stamp{class: Source, clock: clock, device: u.s.device, imp: restored.at.imp}
+		restored.at = stamp{class: Source, clock: clock, device: u.s.device, imp: restored.at.imp, lift: u.s.names.number(ban.lift)}
 		if u.join(e, *restored) {
 			n++
 		}
@@ -143,7 +147,7 @@ func (u *undoer) restoreRecord(priors uint32, id string) (n int, err error) {
 func (u *undoer) effective(v value, collection, id string) (*value, error) {
 	for range 1000 {
 		old, err := u.priorValue(v)
-		if err != nil || !u.hides(old.at) {
+		if err != nil || !u.hides(old.at) && !old.isNull() {
 			return old, err
 		}
 		name, ok := u.s.names.find(priorCollection)
@@ -179,14 +183,15 @@ func (u *undoer) priorValue(v value) (*value, error) {
 	name, _ := valueName(v.name)
 	out := &value{name: name, data: normalise(p.Value)}
 	out.at = stamp{clock: clock, device: u.s.names.number(p.Device), imp: u.s.names.number(p.Import)}
-	switch name {
-	case timeName:
+	switch {
+	case out.isNull(): // of a purged import
+	case name == timeName:
 		t, err := time.Parse(time.RFC3339Nano, unquote(p.Value))
 		if err != nil {
 			return nil, fmt.Errorf("what an import replaced: %w", err)
 		}
 		out.data = timeData(t)
-	case sourceName:
+	case name == sourceName:
 		out.data = []byte(unquote(p.Value))
 	}
 	return out, nil

@@ -26,7 +26,9 @@ const (
 // They are durable when it returns nil. Given fields replace those that are there, a
 // null removes one, others are left alone, and so are time and source where a record
 // has none. A value of class Source never replaces one of the owner's, nor
-// does it bring back what the owner deleted.
+// does it bring back what the owner deleted. What class Source writes to a record that
+// was purged is left out and counted; there class Owner gets [ErrBanned], as does who
+// writes for an import that was purged.
 //
 // Where the author writes for an import, what class Source replaces is kept in the
 // system collection _prior, from which [Store.Undo] restores it.
@@ -57,6 +59,9 @@ func (s *Store) edit(ctx context.Context, a Author, records []locker.Record, kee
 	}
 	w := &editor{txn: s.begin(size), author: a, clock: s.tick()}
 	w.imp = s.names.number(a.Import)
+	if w.purged[w.imp] {
+		return Counts{}, errors.Join(fmt.Errorf("import %s: %w: %w", a.Import, locker.ErrInvalid, ErrBanned), w.batch.Close())
+	}
 	for i := range drafts {
 		if err := w.write(&drafts[i], &n); err != nil {
 			return Counts{}, fail(drafts[i].collection, drafts[i].id, err)
@@ -268,6 +273,16 @@ type editor struct {
 // write brings one record in line with a draft and counts what that took.
 func (w *editor) write(d *draft, n *Counts) error {
 	collection := w.s.names.number(d.collection)
+	ban, err := w.banOf(d.collection, d.id)
+	switch {
+	case err != nil:
+		return err
+	case ban.banned() && w.author.Class == Owner:
+		return fmt.Errorf("%w: %w", locker.ErrInvalid, ErrBanned)
+	case ban.banned():
+		n.Banned++
+		return nil
+	}
 	e, err := w.load(collection, d.id)
 	if err != nil {
 		return err
@@ -276,7 +291,7 @@ func (w *editor) write(d *draft, n *Counts) error {
 	if err != nil {
 		return err
 	}
-	at := stamp{class: w.author.Class, clock: clock, device: w.s.device, imp: w.imp}
+	at := stamp{class: w.author.Class, clock: clock, device: w.s.device, imp: w.imp, lift: w.s.names.number(ban.lift)}
 	if isSystem(d.collection) {
 		at.imp = 0 // a system record belongs to no import, so that undo cannot hide it
 	}
@@ -411,7 +426,11 @@ func (w *editor) keepPrior(e *entry, replaced []value) error {
 	if err != nil {
 		return err
 	}
-	at := stamp{class: Source, clock: clock, device: w.s.device}
+	ban, err := w.banOf(collection, e.id)
+	if err != nil {
+		return err
+	}
+	at := stamp{class: Source, clock: clock, device: w.s.device, lift: w.s.names.number(ban.lift)}
 	w.join(p, value{name: "collection", at: at, data: quote(nil, collection)})
 	w.join(p, value{name: "id", at: at, data: quote(nil, e.id)})
 	if e.rec.deleted {
@@ -515,7 +534,11 @@ func (w *editor) remove(collection, id string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	at := stamp{class: w.author.Class, clock: clock, device: w.s.device}
+	ban, err := w.banOf(collection, id)
+	if err != nil {
+		return false, err
+	}
+	at := stamp{class: w.author.Class, clock: clock, device: w.s.device, lift: w.s.names.number(ban.lift)}
 	var replaced []value
 	for _, v := range e.rec.values {
 		if v.at.class == Source && v.visible(w.marks) && v.at.imp != w.imp {
