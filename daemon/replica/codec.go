@@ -148,6 +148,28 @@ func (c *codec) decompress(frames, buf []byte, limit int) ([]byte, error) {
 	return out, nil
 }
 
+// eachFrame calls f with what each zstd frame holds; the bytes are only lent.
+func (c *codec) eachFrame(frames, buf []byte, f func(data []byte) error) error {
+	for len(frames) > 0 {
+		var h zstd.Header
+		if err := h.Decode(frames); err != nil {
+			return err
+		}
+		rest, _, err := afterBlocks(frames[h.HeaderSize:], h.HasCheckSum)
+		if err != nil {
+			return err
+		}
+		if buf, err = c.decompress(frames[:len(frames)-len(rest)], buf, maxLines); err != nil {
+			return err
+		}
+		if err := f(buf); err != nil {
+			return err
+		}
+		frames = rest
+	}
+	return nil
+}
+
 // contentSize is how many bytes zstd frames say that they hold; a small one need not
 // say it, and is taken for as much as its blocks can hold.
 func contentSize(frames []byte) (size uint64, err error) {

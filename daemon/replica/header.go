@@ -47,14 +47,14 @@ func (s *seen) UnmarshalJSON(b []byte) error {
 
 // A header is the protocol's part of what is signed with an object.
 type header struct {
-	Version int               `json:"v"`
-	Prev    string            `json:"prev,omitempty"`   // id of the former entry (mark) of this log
-	Vector  map[string]seen   `json:"vector,omitempty"` // what the writer had read, without gaps, of others
-	Tips    []string          `json:"tips,omitempty"`   // membership statements that no other one names
-	Entry   *seen             `json:"entry,omitempty"`  // of a mark: the newest entry
-	Bases   []json.RawMessage `json:"bases"`            // what the writer endorses on each remote
-	Adopts  map[string]seen   `json:"adopts,omitempty"` // removed devices, and up to which entry of theirs this log holds what counts
-	Clock   clock             `json:"clock"`
+	Version int             `json:"v"`
+	Prev    string          `json:"prev,omitempty"`   // id of the former entry (mark) of this log
+	Vector  map[string]seen `json:"vector,omitempty"` // what the writer had read, without gaps, of others
+	Tips    []string        `json:"tips,omitempty"`   // membership statements that no other one names
+	Entry   *seen           `json:"entry,omitempty"`  // of a mark: the newest entry
+	Bases   []seen          `json:"bases"`            // the bases by which the writer stands
+	Adopts  map[string]seen `json:"adopts,omitempty"` // removed devices, and up to which entry of theirs this log holds what counts
+	Clock   clock           `json:"clock"`
 
 	more map[string]json.RawMessage // fields of newer versions
 }
@@ -86,7 +86,7 @@ var headerFields = []string{"v", "prev", "vector", "tips", "entry", "bases", "ad
 // encode returns the header as JSON.
 func (h *header) encode() []byte {
 	if h.Bases == nil {
-		h.Bases = []json.RawMessage{}
+		h.Bases = []seen{}
 	}
 	b, err := json.Marshal(h)
 	if err != nil {
@@ -124,7 +124,7 @@ func parseHeader(log []byte) (*header, error) {
 }
 
 func (h *header) check() error {
-	if len(h.Vector) > maxDevices || len(h.Adopts) > maxDevices || len(h.Tips) > maxTips {
+	if len(h.Vector) > maxDevices || len(h.Adopts) > maxDevices || len(h.Tips) > maxTips || len(h.Bases) > maxDevices {
 		return errors.New("its header names too many devices")
 	}
 	for device, s := range h.Vector {
@@ -140,6 +140,11 @@ func (h *header) check() error {
 	for _, tip := range h.Tips {
 		if len(tip) > 128 {
 			return errors.New("its header names what cannot be a member")
+		}
+	}
+	for _, b := range h.Bases {
+		if b.N == 0 || !validID(b.ID) {
+			return errors.New("its header names what cannot be a base")
 		}
 	}
 	if h.Prev != "" && !validID(h.Prev) || h.Entry != nil && h.Entry.N > 0 && !validID(h.Entry.ID) {

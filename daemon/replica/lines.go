@@ -35,6 +35,9 @@ var (
 	blobPrefix   = []byte(`{"blob":`)
 )
 
+// lineKinds are the keys that tell the kinds of lines which this version knows.
+var lineKinds = []string{"collection", "blob"}
+
 // splitLines sorts the lines of an entry by their kind.
 func splitLines(lines []byte) (payload, error) {
 	p := payload{by: reach{}}
@@ -118,7 +121,7 @@ func lineKind(line []byte) (string, error) {
 	if err := json.Unmarshal(line, &keys); err != nil || keys == nil {
 		return "", errors.New("a line is no JSON object")
 	}
-	for _, kind := range []string{"collection", "blob"} {
+	for _, kind := range lineKinds {
 		if _, ok := keys[kind]; ok {
 			return kind, nil
 		}

@@ -107,12 +107,12 @@ func (l *link) put(ctx context.Context, name string, object []byte) error {
 	return nil
 }
 
-func (l *link) delete(ctx context.Context, name string) error {
+func (l *link) delete(ctx context.Context, names ...string) error {
 	if err := l.failed(); err != nil {
 		return err
 	}
 	l.count.requests.Add(1)
-	if err := l.Remote.Delete(ctx, name); err != nil && !errors.Is(err, ErrNotFound) {
+	if err := l.Remote.Delete(ctx, names...); err != nil && !errors.Is(err, ErrNotFound) {
 		return l.fail(ctx, fmt.Errorf("deleting on the remote: %w", err))
 	}
 	return nil

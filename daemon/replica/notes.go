@@ -24,6 +24,12 @@ import (
 //	blob/ID               []blobLine: where copies of the bytes of a blob lie
 //	pack/DEVICE/NUMBER    logNote: a pack that was sealed here
 //	fresh/ID              a blob whose line is not in an entry yet
+//	base/DEVICE           baseNote: the newest base that is known of a device
+//	run/NUMBER            runNote: a run of this device
+//	cover/NUMBER          coverNote: what base NUMBER of this device lets go
+//	rest/REMOTE           restNote: how far a remote rests on bases of this device
+//	read/REMOTE/NUMBER    a run of this device that was read back from a remote
+//	part/DEVICE           partNote: what was joined of a base that is not joined whole yet
 //	carry/DEVICE/NUMBER   lines of newer kinds, verbatim
 //	meet/NAME             meetNote: a meeting whose objects are to be deleted
 //	again/DEVICE          jobNote: what is being published again of a removed log
@@ -57,6 +63,13 @@ type selfNote struct {
 	Tell    bool              `json:"tell,omitempty"`    // an entry is due, to name what this device said of members
 	Pending *doorNote         `json:"pending,omitempty"` // a door that removes a device and does not count yet
 	Adopts  map[string]seen   `json:"adopts,omitempty"`  // logs of removed devices that this one has adopted, up to an entry
+
+	// Of compaction:
+	Run      uint64 `json:"run,omitempty"`      // newest run
+	Base     uint64 `json:"base,omitempty"`     // newest base
+	Bases    []seen `json:"bases,omitempty"`    // those by which this device stands
+	Announce int64  `json:"announce,omitempty"` // since when no entry names the newest base, ms
+	Forgot   uint64 `json:"forgot,omitempty"`   // entry up to which they are forgotten here, but for those that stay
 }
 
 // A doorNote is a door of this device on its way.
@@ -86,6 +99,10 @@ type peerNote struct {
 	Again  *againNote          `json:"again,omitempty"`  // what was published again of what is beyond its pin
 	Out    int64               `json:"out,omitempty"`    // since when it is known to be removed, ms
 	Adopts map[string]adoption `json:"adopts,omitempty"` // logs that it has adopted
+
+	Bases    []seen `json:"bases,omitempty"`     // the bases by which it stands,
+	Stands   clock  `json:"stands,omitempty"`    // says an entry or mark of this clock,
+	StandsAt uint64 `json:"stands_at,omitempty"` // which is this entry, or names it
 }
 
 // An againNote says that what was read beyond a pin, up to an entry, is published.
@@ -119,7 +136,8 @@ func (n *peerNote) copy() *peerNote {
 // A logNote is one entry.
 type logNote struct {
 	ID   string                     `json:"id"`
-	Seq  uint64                     `json:"seq,omitempty"` // of the outbox, where it is this device's
+	Seq  uint64                     `json:"seq,omitempty"`  // of the outbox, where it is this device's
+	Made int64                      `json:"made,omitempty"` // when it was sealed, ms, where it is this device's
 	Cut  []byte                     `json:"cut,omitempty"`
 	More map[string]json.RawMessage `json:"more,omitempty"` // header fields of newer versions
 }
@@ -251,7 +269,7 @@ func (r *Replica) succeed(ctx context.Context, former selfNote, device string) (
 	}
 	var sent uint64
 	n := notes{}
-	for _, prefix := range []string{"out/", "sent/", "state/", "wait/", "mend/"} {
+	for _, prefix := range []string{"out/", "sent/", "state/", "wait/", "mend/", "run/", "cover/", "rest/", "read/"} {
 		err := r.eachNote(ctx, prefix, func(key string, value []byte) error {
 			n[prefix+key] = nil
 			if prefix == "sent/" {
@@ -266,18 +284,31 @@ func (r *Replica) succeed(ctx context.Context, former selfNote, device string) (
 			return self, err
 		}
 	}
-	peer := peerNote{News: r.now()}
+	peer := peerNote{News: r.now(), Bases: former.Bases}
+	var own baseNote
+	if _, err := r.note(ctx, baseKey(former.Device), &own); err != nil {
+		return self, err
+	}
+	if own.Seq <= sent && own.N != 0 {
+		peer.Read = own.Base.Upto
+	}
 	err := r.eachNote(ctx, "log/"+former.Device+"/", func(key string, value []byte) error {
 		var entry logNote
 		if err := json.Unmarshal(value, &entry); err != nil {
+			return err
+		}
+		number, err := strconv.ParseUint(key, 16, 64)
+		if err != nil {
 			return err
 		}
 		if entry.Seq > sent {
 			n["log/"+former.Device+"/"+key] = nil
 			return nil
 		}
-		peer.Read = seen{peer.Read.N + 1, entry.ID}
-		self.Cut = entry.Cut
+		if number > peer.Read.N {
+			peer.Read = seen{number, entry.ID}
+			self.Cut = entry.Cut
+		}
 		return nil
 	})
 	if err == nil {

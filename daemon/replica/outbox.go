@@ -151,6 +151,8 @@ func (p *pass) sendTo(ctx context.Context, l *link, upTo uint64) error {
 			if err := p.sendOne(ctx, l, seq, out, n); err != nil {
 				return err
 			}
+		} else if next < upTo {
+			continue // forgotten: a base covers it
 		}
 		n.set(key, seq)
 		if err := p.state.SetNotes(ctx, n); err != nil {

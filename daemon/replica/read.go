@@ -16,6 +16,7 @@ const (
 	gapsAtOnce  = 64
 	maxExpect   = 4096
 	gapInterval = 10 * 60 * 1000 // ms
+	spareMost   = 16             // of the newest entries, which are asked for whatever is missing before
 )
 
 // peer returns the note of a device, made when there is none.
@@ -37,6 +38,8 @@ type reading struct {
 	tried   map[uint64]verdict
 	vouched map[uint64]string // of a removed device: the entries that its pin stands for
 	seen    uint64            // highest number at which there is something, good or not
+	skip    uint64            // a base reaches up to here that is not whole: few of the entries before are asked for
+	bases   map[uint64]bool   // those that were tried
 	coming  map[uint64]chan fetched
 }
 
@@ -52,7 +55,7 @@ func (p *pass) reading(device string) *reading {
 	if rd, ok := p.readings[device]; ok {
 		return rd
 	}
-	rd := &reading{device: device, limit: p.limitOf(device), tried: map[uint64]verdict{}, coming: map[uint64]chan fetched{}}
+	rd := &reading{device: device, limit: p.limitOf(device), tried: map[uint64]verdict{}, bases: map[uint64]bool{}, coming: map[uint64]chan fetched{}}
 	_, rd.removed = p.sealer.PinOf(device)
 	rd.strict = p.without.readBeyond
 	p.readings[device] = rd
@@ -77,7 +80,9 @@ func (rd *reading) candidates(peer *peerNote, n int, gaps bool) []uint64 {
 				continue
 			}
 			if _, ok := rd.tried[number]; ok {
-				asked++
+				if asked++; asked == gapsAtOnce && number < max(rd.skip, top-min(top, spareMost)) {
+					number, asked = max(rd.skip, top-min(top, spareMost)), 0
+				}
 				continue
 			}
 			if number > top && len(next) > 0 {
@@ -104,10 +109,26 @@ func (p *pass) readLog(ctx context.Context, device string, quick bool) (news boo
 		peer.Gap = p.now()
 	}
 	defer rd.drain()
+	if peer.Read.N == 0 && !quick {
+		if news, err = p.joinBase(ctx, rd); err != nil {
+			return news, err
+		}
+	}
 	for !p.blocked {
 		next := rd.candidates(p.peer(device), readAhead, gaps)
 		if len(next) == 0 {
-			break
+			if peer := p.peer(device); min(peer.top(), rd.limit) <= peer.Read.N {
+				break
+			}
+			moved, err := p.joinBase(ctx, rd) // a header that was read since may name one
+			if err != nil {
+				return news, err
+			}
+			if !moved {
+				break
+			}
+			news = true
+			continue
 		}
 		f := p.take(ctx, rd, next)
 		if f.err != nil {
@@ -125,6 +146,13 @@ func (p *pass) readLog(ctx context.Context, device string, quick bool) (news boo
 		}
 		if v == unreachable {
 			break
+		}
+		if v == missing && next[0] <= p.peer(device).top() {
+			moved, err := p.joinBase(ctx, rd)
+			if err != nil {
+				return news, err
+			}
+			news = news || moved
 		}
 		if quick && !news {
 			break
@@ -231,6 +259,7 @@ func (p *pass) apply(ctx context.Context, rd *reading, f fetched, key string) (v
 	peer.News, peer.Clock = p.now(), max(peer.Clock, f.header.Clock)
 	peer.took(f.ref.Number, f.ref.Number, lines)
 	peer.adopts(f.header.Adopts, f.ref.Number)
+	peer.stand(f.header, f.ref.Number)
 	others, err := p.named(ctx, rd.device, f.header)
 	if err != nil {
 		return found, err
@@ -251,6 +280,9 @@ func (p *pass) apply(ctx context.Context, rd *reading, f fetched, key string) (v
 	gone := fmt.Sprintf("missing/%s/%d", rd.device, f.ref.Number)
 	n["wait/"+key], n["wait/"+gone] = nil, nil
 	if err := p.blobNotes(ctx, n, lines.blobs); err != nil {
+		return found, err
+	}
+	if err := p.noteSkew(ctx, rd.device, f.header, lines.carried); err != nil {
 		return found, err
 	}
 	if lines.carried != nil {
@@ -332,13 +364,19 @@ func (n *peerNote) advance(f fetched) (*peerNote, []uint64) {
 	}
 	peer.Beyond[number] = f.id
 	peer.Named = max(peer.Named, number)
+	peer.goOn()
+	return peer, forks
+}
+
+// goOn moves what was read without a gap on.
+func (n *peerNote) goOn() {
 	for {
-		id, ok := peer.Beyond[peer.Read.N+1]
+		id, ok := n.Beyond[n.Read.N+1]
 		if !ok {
-			return peer, forks
+			return
 		}
-		delete(peer.Beyond, peer.Read.N+1)
-		peer.Read = seen{peer.Read.N + 1, id}
+		delete(n.Beyond, n.Read.N+1)
+		n.Read = seen{n.Read.N + 1, id}
 	}
 }
 
@@ -379,11 +417,11 @@ func (p *pass) named(ctx context.Context, by string, h *header) (map[string]*pee
 		switch {
 		case err != nil:
 			return nil, err
-		case ok && known.ID != s.ID, !ok && peer.Expect[s.N] != "" && peer.Expect[s.N] != s.ID:
+		case ok && known.ID != s.ID, !ok && s.N == peer.Read.N && peer.Read.ID != s.ID, !ok && peer.Expect[s.N] != "" && peer.Expect[s.N] != s.ID:
 			if err := p.wait(ctx, fmt.Sprintf("fork/%s/%d", device, s.N), p.forkNotice(device, s.N, by)); err != nil {
 				return nil, err
 			}
-		case !ok:
+		case !ok && s.N > peer.Read.N: // else a base covers it
 			peer = peer.copy()
 			peer.Named = max(peer.Named, s.N)
 			peer.expect(s.N, s.ID)
@@ -453,7 +491,7 @@ func (p *pass) limitOf(device string) uint64 {
 func (p *pass) noteGaps(ctx context.Context, rd *reading) error {
 	top := p.peer(rd.device).top()
 	for number, v := range rd.tried {
-		if v != missing || number > min(top, rd.limit) {
+		if v != missing || number > min(top, rd.limit) || number <= max(rd.skip, p.peer(rd.device).Read.N) {
 			continue
 		}
 		w := p.missingNotice(rd.device, number)

@@ -70,8 +70,9 @@ type Config struct {
 	Logger *slog.Logger
 
 	// Set by tests.
-	disk    disk  // nil is the system's
-	without rules // what of the protocol is switched off
+	disk    disk   // nil is the system's
+	without rules  // what of the protocol is switched off
+	tune    tuning // zero is usualTuning
 }
 
 // Named is a remote and the name by which the owner and the notes know it. A
@@ -117,6 +118,8 @@ type SyncOptions struct {
 	// Told goes with Hold, and looks at the next entry of every log: something tells
 	// that there is news.
 	Told bool
+	// Metered is for connections that cost by the byte: the log is not compacted.
+	Metered bool
 	// Progress may be nil.
 	Progress Progress
 }
@@ -210,6 +213,7 @@ type Replica struct {
 	log     *slog.Logger
 	codec   *codec
 	without rules
+	tune    tuning
 
 	pass     sync.Mutex // held by Found, Restore, Sync, Verify and Blob
 	inviting sync.Mutex // held by Invite
@@ -232,13 +236,16 @@ type Replica struct {
 // New returns a replica. It reads its notes and gives the keyring what is known of
 // members and epochs; it asks no remote.
 func New(ctx context.Context, c Config) (*Replica, error) {
-	r := &Replica{sealer: c.Sealer, state: c.State, objects: c.Objects, clock: c.Clock, log: c.Logger, remotes: c.Remotes, disk: c.disk, without: c.without,
+	r := &Replica{sealer: c.Sealer, state: c.State, objects: c.Objects, clock: c.Clock, log: c.Logger, remotes: c.Remotes, disk: c.disk, without: c.without, tune: c.tune,
 		statements: map[string]bool{}, checked: map[string]bool{}, synced: map[string]int64{}}
 	if r.clock == nil {
 		r.clock = time.Now
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if r.tune == (tuning{}) {
+		r.tune = usualTuning
 	}
 	if r.disk == nil {
 		r.disk = osDisk{}

@@ -98,6 +98,8 @@ func (p *pass) due(e entry) bool {
 		return true
 	case self.Ack && waited(self.Made, holdMost):
 		return true
+	case self.Announce != 0 && (!p.o.Hold || waited(self.Announce, holdMost)):
+		return true
 	case e.size == 0:
 		return false
 	case e.urgent || !p.o.Hold:
@@ -137,7 +139,10 @@ func (p *pass) sealEntry(ctx context.Context, e entry) error {
 	}
 	self.Entry, self.Made, self.Ack, self.Held = seen{ref.Number, id}, p.now(), false, 0
 	self.Tell = false
-	n.set(logKey(self.Device, ref.Number), logNote{ID: id, Seq: self.Seq + 1, Cut: self.Cut})
+	n.set(logKey(self.Device, ref.Number), logNote{ID: id, Seq: self.Seq + 1, Made: p.now(), Cut: self.Cut})
+	if err := p.tell(ctx, self, n); err != nil {
+		return err
+	}
 	if err := p.stage(ctx, self, n, staged{ref, id, object}); err != nil {
 		return err
 	}
@@ -148,6 +153,23 @@ func (p *pass) sealEntry(ctx context.Context, e entry) error {
 	}
 	p.wake()
 	return nil
+}
+
+// tell notes that the next line of the outbox is an entry that names the bases by
+// which this device stands: then what they cover may go.
+func (p *pass) tell(ctx context.Context, self *selfNote, n notes) error {
+	if self.Announce == 0 {
+		return nil
+	}
+	self.Announce = 0
+	covers, err := p.covers(ctx)
+	for _, c := range covers {
+		if c.Told == 0 {
+			c.Told = self.Seq + 1
+			n.set(coverKey(c.n), c.coverNote)
+		}
+	}
+	return err
 }
 
 // vector is what this device has read of others, without gaps, and counts.

@@ -157,6 +157,9 @@ func (p *pass) run(ctx context.Context) error {
 	if err := p.cleanMeetings(ctx); err != nil {
 		return err
 	}
+	if err := p.letGo(ctx); err != nil {
+		return err
+	}
 	if !p.o.Full && !p.lost {
 		return nil
 	}
@@ -292,6 +295,7 @@ func (p *pass) readMarks(ctx context.Context) error {
 			p.noteMark(device, number, h)
 			continue
 		}
+		before := peer.Mark
 		for next, last := peer.Mark+1, peer.Mark+2; next <= last; next++ {
 			h, err := p.mark(ctx, device, next)
 			if err != nil {
@@ -301,6 +305,14 @@ func (p *pass) readMarks(ctx context.Context) error {
 				p.noteMark(device, next, h)
 				last = next + 2
 			}
+		}
+		if peer.Mark == before && p.now()-peer.News >= patience.Milliseconds() {
+			// Silent for long, or far ahead: then the marks between are deleted.
+			number, h, err := p.newestMark(ctx, device)
+			if err != nil {
+				return err
+			}
+			p.noteMark(device, number, h)
 		}
 	}
 	return nil
@@ -313,6 +325,9 @@ func (p *pass) noteMark(device string, number uint64, h *header) {
 	peer := p.peer(device)
 	peer.Mark, peer.Named = max(peer.Mark, number), max(peer.Named, h.Entry.N)
 	peer.adopts(h.Adopts, h.Entry.N)
+	if _, out := p.sealer.PinOf(device); !out { // else it may have been made after that
+		peer.stand(h, h.Entry.N)
+	}
 	if h.Entry.N > peer.Read.N {
 		peer.expect(h.Entry.N, h.Entry.ID)
 	}
@@ -355,8 +370,10 @@ func (p *pass) checkLost(ctx context.Context, l *link) error {
 	}
 	for number := self.Entry.N; number > 0; number-- {
 		var own logNote
-		if _, err := p.note(ctx, logKey(self.Device, number), &own); err != nil {
+		if ok, err := p.note(ctx, logKey(self.Device, number), &own); err != nil {
 			return err
+		} else if !ok {
+			break // a base covers it, and all before
 		}
 		if own.Seq <= sent {
 			newest = append(newest, Ref{Kind: "entry", Writer: self.Device, Number: number})
@@ -365,7 +382,11 @@ func (p *pass) checkLost(ctx context.Context, l *link) error {
 	}
 	lively, news := "", int64(0)
 	for _, device := range p.sealer.Members() { // who was removed may have deleted its own
-		if peer := p.peer(device); device != self.Device && peer.Read.N > 0 && peer.News > news {
+		var known baseNote
+		if _, err := p.note(ctx, baseKey(device), &known); err != nil {
+			return err
+		}
+		if peer := p.peer(device); device != self.Device && peer.Read.N > known.Base.Upto.N && peer.News > news {
 			lively, news = device, peer.News
 		}
 	}
@@ -512,6 +533,11 @@ func (p *pass) seal(ctx context.Context) error {
 	}
 	if err := p.packBlobs(ctx); err != nil {
 		return err
+	}
+	if err := p.compact(ctx); err != nil {
+		if err := p.notCompacted(ctx, err); err != nil {
+			return err
+		}
 	}
 	return p.sealEntries(ctx)
 }

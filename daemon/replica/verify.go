@@ -53,6 +53,11 @@ func (p *pass) everything(ctx context.Context) ([]known, error) {
 	if err != nil {
 		return nil, err
 	}
+	bases, err := p.othersBases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, bases...)
 	err = p.eachNote(ctx, "log/", func(key string, value []byte) error {
 		var entry logNote
 		device, number, _ := strings.Cut(key, "/")
@@ -79,10 +84,60 @@ func (p *pass) everything(ctx context.Context) ([]known, error) {
 	return all, err
 }
 
+// othersBases lists the newest bases of other devices and their runs.
+func (p *pass) othersBases(ctx context.Context) (list []known, err error) {
+	err = p.eachNote(ctx, "base/", func(writer string, value []byte) error {
+		var b baseNote
+		if err := json.Unmarshal(value, &b); err != nil {
+			return err
+		}
+		if writer == p.sealer.Device() || p.excused(writer).N >= b.Base.Upto.N {
+			return nil
+		}
+		for _, r := range b.Base.Runs {
+			list = append(list, known{ref: Ref{Kind: "run", Writer: writer, Number: r.N}, id: r.ID, size: r.Size})
+		}
+		list = append(list, known{ref: Ref{Kind: "base", Writer: writer, Number: b.N}, id: b.ID})
+		return nil
+	})
+	return list, err
+}
+
+// everythingOn lists what should be on one remote: everything but what was deleted
+// there because a base covers it.
+func (p *pass) everythingOn(ctx context.Context, l *link) ([]known, error) {
+	all, err := p.everything(ctx)
+	if err != nil {
+		return nil, err
+	}
+	own, err := p.ownBase(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rest, err := p.restOn(ctx, l.Name)
+	return slices.DeleteFunc(all, func(k known) bool { return p.isGone(k.ref, own, rest) }), err
+}
+
+// logged says that an object is a part of a log: one that is lost is noted.
+func (k known) logged() bool {
+	return k.ref.Kind == "entry" || k.ref.Kind == "run" || k.ref.Kind == "base"
+}
+
+// lostKey is where it is noted that a remote has lost a part of a log.
+func (k known) lostKey(l *link) string {
+	if k.ref.Kind == "entry" {
+		return fmt.Sprintf("lost/%s/%s/%d", l.Name, k.ref.Writer, k.ref.Number)
+	}
+	return fmt.Sprintf("lost/%s/%s-%s/%d", l.Name, k.ref.Kind, k.ref.Writer, k.ref.Number)
+}
+
 // heal puts again what a remote has lost of what this device keeps: its own
 // objects, and everybody's doors and membership. Entries of others that are lost
 // are noted. The listing only tells where to look.
 func (p *pass) heal(ctx context.Context) error {
+	if err := p.readBases(ctx); err != nil {
+		return err
+	}
 	all, err := p.everything(ctx)
 	if err != nil || p.without.putAgain {
 		return err
@@ -103,14 +158,23 @@ func (p *pass) healOn(ctx context.Context, l *link, all []known) error {
 	if err != nil {
 		return err
 	}
+	own, err := p.ownBase(ctx)
+	if err != nil {
+		return err
+	}
+	rest, err := p.restOn(ctx, l.Name)
+	if err != nil {
+		return err
+	}
 	asked := 0
 	for _, k := range all {
 		name := p.sealer.Name(k.ref)
 		size, listed := names[name]
 		switch {
+		case p.isGone(k.ref, own, rest):
 		case listed && k.size != 0 && size != k.size: // a part of it, perhaps
 			_, err = p.verifyOne(ctx, l, k)
-		case listed || k.sum == "" && (k.ref.Kind != "entry" && len(p.links) < 2 || asked >= lostAtOnce):
+		case listed || k.sum == "" && (!k.logged() && len(p.links) < 2 || asked >= lostAtOnce):
 		default:
 			asked++
 			err = p.healOne(ctx, l, k, name)
@@ -119,7 +183,7 @@ func (p *pass) healOn(ctx context.Context, l *link, all []known) error {
 			return err
 		}
 	}
-	return nil
+	return p.sweep(ctx, l, names, own, rest)
 }
 
 // healOne looks whether an object that is not listed is there, and puts it again
@@ -130,7 +194,7 @@ func (p *pass) healOne(ctx context.Context, l *link, k known, name string) error
 		return err
 	}
 	there = there && !p.without.listIsHint
-	key := fmt.Sprintf("lost/%s/%s/%d", l.Name, k.ref.Writer, k.ref.Number)
+	key := k.lostKey(l)
 	switch {
 	case there:
 		return p.clear(ctx, key)
@@ -142,12 +206,13 @@ func (p *pass) healOne(ctx context.Context, l *link, k known, name string) error
 		if object != nil {
 			return errors.Join(p.mend(ctx, l, k, object), p.settled(ctx, l, k))
 		}
-		if k.ref.Kind != "entry" {
+		if !k.logged() {
 			return nil
 		}
 	}
 	w := p.missingNotice(k.ref.Writer, k.ref.Number)
-	w.What = fmt.Sprintf("entry %d of %s was read here and is not on %s any more", k.ref.Number, p.nameOf(k.ref.Writer), l.Name)
+	w.Object = name
+	w.What = fmt.Sprintf("%s %d of %s was read here and is not on %s any more", k.ref.Kind, k.ref.Number, p.nameOf(k.ref.Writer), l.Name)
 	return p.wait(ctx, key, w)
 }
 
@@ -165,6 +230,9 @@ func (p *pass) mend(ctx context.Context, l *link, k known, object []byte) error 
 	key := "mend/" + l.Name + "/" + name
 	n := notes{}
 	n.set(key, mendNote{k.ref, k.id, k.sum})
+	if k.ref.Kind == "run" && k.ref.Writer == p.sealer.Device() {
+		n[readKey(l.Name, k.ref.Number)] = nil
+	}
 	if err := p.state.SetNotes(ctx, n); err != nil {
 		return err
 	}
@@ -220,7 +288,10 @@ func (p *pass) verify(ctx context.Context, l *link) (Report, error) {
 	if err := p.run(ctx); err != nil {
 		return report, err
 	}
-	all, err := p.everything(ctx)
+	if err := p.readBases(ctx); err != nil {
+		return report, err
+	}
+	all, err := p.everythingOn(ctx, l)
 	if err != nil {
 		return report, err
 	}
@@ -345,8 +416,8 @@ func (p *pass) verifyOne(ctx context.Context, l *link, k known) (Report, error) 
 // settled takes back what was noted of an object that is well.
 func (p *pass) settled(ctx context.Context, l *link, k known) error {
 	keys := []string{fmt.Sprintf("verify/%s/%s", l.Name, p.sealer.Name(k.ref))}
-	if k.ref.Kind == "entry" {
-		keys = append(keys, fmt.Sprintf("lost/%s/%s/%d", l.Name, k.ref.Writer, k.ref.Number))
+	if k.logged() {
+		keys = append(keys, k.lostKey(l))
 	}
 	return p.clear(ctx, keys...)
 }
@@ -466,8 +537,34 @@ func (p *pass) misfits(ctx context.Context, l *link, all []known, report *Report
 				delete(names, p.sealer.Name(Ref{Kind: "entry", Writer: device, Number: peer.Read.N + number}))
 			}
 		}
+		if err := p.notMisfits(ctx, names, device); err != nil {
+			return err
+		}
 	}
 	report.Misfits = misfits + len(names)
+	return nil
+}
+
+// notMisfits takes out of a listing what bases cover, or have replaced, and is not
+// deleted yet, and the next base.
+func (p *pass) notMisfits(ctx context.Context, names map[string]int64, device string) error {
+	self := p.getSelf()
+	run, number, upto := self.Run, self.Base, self.Entry.N
+	if device != self.Device {
+		var b baseNote
+		if ok, err := p.note(ctx, baseKey(device), &b); err != nil || !ok {
+			return err
+		}
+		for n := range b.Base.numbers() {
+			run = max(run, n)
+		}
+		run, number, upto = run+16, b.N+1, b.Base.Upto.N
+	}
+	for kind, most := range map[string]uint64{"run": run, "base": number, "entry": upto} {
+		for n := range most {
+			delete(names, p.sealer.Name(Ref{Kind: kind, Writer: device, Number: n + 1}))
+		}
+	}
 	return nil
 }
 

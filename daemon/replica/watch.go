@@ -221,7 +221,7 @@ func (p *pass) watchShown(ctx context.Context, device string, peer *peerNote, se
 		return p.clear(ctx, key)
 	}
 	var own logNote
-	if ok, err := p.note(ctx, logKey(self.Device, peer.Shown+1), &own); err != nil || !ok {
+	if ok, err := p.note(ctx, logKey(self.Device, max(peer.Shown, self.Forgot)+1), &own); err != nil || !ok {
 		return err
 	}
 	var out outNote
