@@ -78,7 +78,7 @@ func (p *pass) compact(ctx context.Context) error {
 		return err
 	}
 	newest := p.getSelf().Entry.N
-	if p.o.Metered || newest < own.Base.Upto.N+p.tune.every {
+	if p.o.Metered || p.o.Push || newest < own.Base.Upto.N+p.tune.every {
 		return nil
 	}
 	if may, err := p.mayCompact(ctx); err != nil || !may {

@@ -60,7 +60,7 @@ func (r *Replica) remoteNames() (names []string) {
 // is gone from all of them.
 func (p *pass) letGo(ctx context.Context) error {
 	self := p.getSelf()
-	if p.o.Metered || len(self.Bases) == 0 {
+	if p.o.Metered || p.o.Push || len(self.Bases) == 0 {
 		return nil
 	}
 	if may, err := p.mayCompact(ctx); err != nil || !may {
