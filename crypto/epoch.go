@@ -58,14 +58,21 @@ type earlierOf struct {
 const maxEpoch = 1024
 
 // NeedsEpoch says that this device, being a member, should make an epoch: there is
-// none that it may seal to, or the best one leaves out a member.
+// none that it may seal to, or there is one that a member is not known to have. That
+// may be another than the best: of two devices that join at the same time, unseen by
+// each other, one makes an epoch for all that does not hand on the other's.
 func (k *Keyring) NeedsEpoch() bool {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	if !k.verdict.is(k.self.Device) {
 		return false
 	}
-	return k.current == nil || !slices.Equal(k.current.knowers, k.verdict.sorted)
+	return k.current == nil || slices.ContainsFunc(k.epochs, func(e *epoch) bool {
+		return slices.ContainsFunc(k.verdict.sorted, func(d string) bool {
+			_, has := slices.BinarySearch(e.knowers, d)
+			return !has
+		})
+	})
 }
 
 // Epochs are the makers of the epochs that are known here, each with the highest

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -371,11 +370,7 @@ func TestClone(t *testing.T) {
 // copy returns a device with the same keys, data and objects.
 func (d *device) copy() *device {
 	c := *d
-	s := d.state
-	c.state = &memState{
-		device: s.device, now: s.now, clock: s.clock, log: slices.Clone(s.log), order: slices.Clone(s.order),
-		fields: maps.Clone(s.fields), notes: maps.Clone(s.notes), blobs: maps.Clone(s.blobs),
-	}
+	c.state = d.state.copy()
 	c.dir, c.remotes = fastDir(d.w.t), slices.Clone(d.remotes)
 	copyFolder(d.w.t, d.dir, c.dir)
 	c.restart()

@@ -183,8 +183,7 @@ func (p *pass) fetch(ctx context.Context, ref Ref) (object, verdict, error) {
 		if ctx.Err() != nil {
 			return best, unreachable, ctx.Err()
 		}
-		v := missing
-		var o object
+		v, o := missing, object{ref: ref, name: best.name}
 		switch {
 		case errors.Is(err, ErrNotFound):
 		case errors.Is(err, errTooLong):
@@ -198,7 +197,7 @@ func (p *pass) fetch(ctx context.Context, ref Ref) (object, verdict, error) {
 			return o, found, nil
 		}
 		if rank(v) > rank(result) {
-			best.why, result = o.why, v
+			best, result = o, v
 		}
 	}
 	return best, result, nil

@@ -108,6 +108,8 @@ func (p *pass) mark(ctx context.Context, device string, number uint64) (*header,
 		return nil, err
 	case v == bad:
 		return nil, p.wait(ctx, key, p.badNotice(o, "mark"))
+	case v == missing:
+		return nil, p.clear(ctx, key) // it may have been deleted
 	case v != found:
 		return nil, nil
 	}

@@ -63,8 +63,13 @@ type line struct {
 func (s *memState) write(collection, id string, fields map[string]json.RawMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.clock = max(s.clock+1, uint64(s.now().UnixMilli())<<16)
-	l := line{Collection: collection, ID: id, Class: "owner", Clock: fmt.Sprintf("%016x", s.clock), Device: s.device, Deleted: fields == nil, Fields: fields}
+	s.writeLine(line{Collection: collection, ID: id, Class: "owner", Deleted: fields == nil, Fields: fields})
+}
+
+// writeLine gives a line of this device its clock and applies it.
+func (s *memState) writeLine(l line) {
+	s.clock = max(s.clock+1, uint64(s.now().UnixMilli())<<16, s.replaced(l.Collection, l.ID)+1)
+	l.Clock, l.Device = fmt.Sprintf("%016x", s.clock), s.device
 	b, err := json.Marshal(l)
 	if err != nil {
 		panic(err)
@@ -73,15 +78,33 @@ func (s *memState) write(collection, id string, fields map[string]json.RawMessag
 	s.apply(l)
 }
 
+// replaced is the highest clock of a record's values.
+func (s *memState) replaced(collection, id string) (clock uint64) {
+	for key, v := range s.fields {
+		if strings.HasPrefix(key, collection+"\x00"+id+"\x00") {
+			n, err := strconv.ParseUint(v.rev[1:17], 16, 64)
+			if err != nil {
+				panic(err)
+			}
+			clock = max(clock, n)
+		}
+	}
+	return clock
+}
+
 // put is write with one field.
 func (s *memState) put(id, v string) {
 	s.write("notes", id, map[string]json.RawMessage{"text": json.RawMessage(strconv.Quote(v))})
 }
 
 func (s *memState) apply(l line) (changed bool) {
+	class := "0"
+	if l.Class == "owner" {
+		class = "1"
+	}
 	set := func(field, data string) {
 		sum := sha256.Sum256([]byte(data))
-		v := value{l.Class + l.Clock + l.Device + hex.EncodeToString(sum[:8]), data}
+		v := value{class + l.Clock + l.Device + hex.EncodeToString(sum[:8]), data}
 		key := l.Collection + "\x00" + l.ID + "\x00" + field
 		if old := s.fields[key]; cmp.Compare(v.rev, old.rev) > 0 {
 			s.fields[key] = v
@@ -97,13 +120,17 @@ func (s *memState) apply(l line) (changed bool) {
 	return changed
 }
 
-// hash is the same for equal states.
+// hash is the same for equal states. A value below its record's tombstone does not
+// count.
 func (s *memState) hash() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := sha256.New()
 	for _, key := range slices.Sorted(maps.Keys(s.fields)) {
-		fmt.Fprintf(h, "%q %q\n", key, s.fields[key])
+		record := key[:strings.LastIndexByte(key, 0)+1]
+		if s.fields[key].rev >= s.fields[record].rev {
+			fmt.Fprintf(h, "%q %q\n", key, s.fields[key])
+		}
 	}
 	return fmt.Sprintf("%d:%x", len(s.fields), h.Sum(nil)[:8])
 }

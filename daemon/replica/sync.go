@@ -191,6 +191,9 @@ func (p *pass) pull(ctx context.Context) error {
 		if err := p.readMembersOnce(ctx); err != nil {
 			return err
 		}
+		if err := p.lookAgain(ctx); err != nil {
+			return err
+		}
 		if err := p.readMarks(ctx); err != nil {
 			return err
 		}

@@ -172,9 +172,9 @@ func (p *pass) healOn(ctx context.Context, l *link, all []known) error {
 		size, listed := names[name]
 		switch {
 		case p.isGone(k.ref, own, rest):
-		case listed && k.size != 0 && size != k.size: // a part of it, perhaps
+		case p.waitsFor("verify/" + l.Name + "/" + name), listed && k.size != 0 && size != k.size: // a part of it, perhaps
 			_, err = p.verifyOne(ctx, l, k)
-		case listed || k.sum == "" && (!k.logged() && len(p.links) < 2 || asked >= lostAtOnce):
+		case listed && !p.waitsFor(k.lostKey(l)) || k.sum == "" && (!k.logged() && len(p.links) < 2 || asked >= lostAtOnce):
 		default:
 			asked++
 			err = p.healOne(ctx, l, k, name)
@@ -407,7 +407,7 @@ func (p *pass) verifyOne(ctx context.Context, l *link, k known) (Report, error) 
 		r.Bad = []string{name}
 	}
 	return r, p.wait(ctx, fmt.Sprintf("verify/%s/%s", l.Name, name), waitNote{
-		Kind: map[bool]string{true: "missing", false: "bad"}[absent], Object: name, Device: k.ref.Writer, Number: k.ref.Number, Alarm: true,
+		Kind: map[bool]string{true: "missing", false: "bad"}[absent], Object: name, Device: k.ref.Writer, Number: k.ref.Number,
 		What: fmt.Sprintf("%s %d of %s is %s on %s", k.ref.Kind, k.ref.Number, p.nameOf(k.ref.Writer), map[bool]string{true: "missing", false: "damaged"}[absent], l.Name),
 		Do:   "run 'locker verify' on the device that wrote it; it puts the good one again",
 	})

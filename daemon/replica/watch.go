@@ -63,6 +63,42 @@ func (p *pass) clear(ctx context.Context, keys ...string) error {
 	return nil
 }
 
+// lookAgain looks at doors, epochs and marks that were bad once and that the usual
+// look has passed by.
+func (p *pass) lookAgain(ctx context.Context) error {
+	var again []Ref
+	p.waiting.Lock()
+	for key, w := range p.waits {
+		switch kind, _, _ := strings.Cut(key, "/"); kind {
+		case "door", "mark":
+			again = append(again, Ref{Kind: kind, Writer: w.Device, Number: w.Number})
+		case "epoch":
+			again = append(again, Ref{Kind: kind, Writer: w.Device, Number: w.Number, To: p.reader()})
+		}
+	}
+	p.waiting.Unlock()
+	slices.SortFunc(again, func(a, b Ref) int { return strings.Compare(p.sealer.Name(a), p.sealer.Name(b)) })
+	for _, ref := range again {
+		var err error
+		if ref.Kind == "mark" {
+			_, err = p.mark(ctx, ref.Writer, ref.Number)
+		} else {
+			_, err = p.readMember(ctx, ref)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waitsFor says whether something is noted under a key.
+func (p *pass) waitsFor(key string) bool {
+	p.waiting.Lock()
+	defer p.waiting.Unlock()
+	return p.waits[key] != nil
+}
+
 // forget is clear for what a write of other notes has cleared already.
 func (p *pass) forget(keys ...string) {
 	p.waiting.Lock()

@@ -10,7 +10,6 @@ import (
 	"io"
 	"iter"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -132,28 +131,74 @@ func (c *Cloud) Set(name string, data []byte) { c.set(name, slices.Clip(data)) }
 // Remove makes name stand for nothing.
 func (c *Cloud) Remove(name string) { c.set(name, nil) }
 
-func (c *Cloud) set(name string, data []byte) {
+func (c *Cloud) set(name string, data []byte) { c.SetAt(name, data, c.now()) }
+
+// SetAt makes name stand for data from some time on, or for nothing where data is nil.
+func (c *Cloud) SetAt(name string, data []byte, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.versions == nil {
 		c.versions = map[string][]version{}
 	}
-	now := time.Now()
+	i, _ := slices.BinarySearchFunc(c.versions[name], at, func(v version, at time.Time) int {
+		if v.at.After(at) {
+			return 1
+		}
+		return -1
+	})
+	c.versions[name] = slices.Insert(c.versions[name], i, version{data, at})
+}
+
+func (c *Cloud) now() time.Time {
 	if c.Now != nil {
-		now = c.Now()
+		return c.Now()
 	}
-	c.versions[name] = append(c.versions[name], version{data, now})
+	return time.Now()
+}
+
+// versionsOf are all versions of a name that are not of the future.
+func (c *Cloud) versionsOf(name string) []version {
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(c.versions[name]), func(v version) bool { return v.at.After(now) })
+}
+
+// everyName are the names that ever stood for something, in order.
+func (c *Cloud) everyName() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Sorted(maps.Keys(c.versions))
+}
+
+// Back returns the objects as they were at some time.
+func (c *Cloud) Back(to time.Time) map[string][]byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := map[string][]byte{}
+	for name, v := range c.versions {
+		if data := current(v, to); data != nil {
+			all[name] = data
+		}
+	}
+	return all
 }
 
 // Object is what a name stands for, or nil.
 func (c *Cloud) Object(name string) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	v := c.versions[name]
-	if len(v) == 0 {
-		return nil
+	return current(c.versions[name], c.now())
+}
+
+// current is what a name stands for at some time.
+func current(versions []version, now time.Time) (data []byte) {
+	for _, v := range versions {
+		if !v.at.After(now) {
+			data = v.data
+		}
 	}
-	return v[len(v)-1].data
+	return data
 }
 
 // Objects are all objects by name.
@@ -161,8 +206,9 @@ func (c *Cloud) Objects() map[string][]byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all := map[string][]byte{}
+	now := c.now()
 	for name, v := range c.versions {
-		if data := v[len(v)-1].data; data != nil {
+		if data := current(v, now); data != nil {
 			all[name] = data
 		}
 	}
@@ -181,113 +227,4 @@ func (c *Cloud) Reset(objects map[string][]byte) {
 	for name, data := range objects {
 		c.versions[name] = []version{{data, time.Time{}}}
 	}
-}
-
-// A Laggy is what one reader sees of an honest but slow cloud: objects appear and
-// vanish late, a large one is cut while it becomes visible, uploads fail and
-// happened nevertheless, or left a part. What was put and returned nil stays.
-type Laggy struct {
-	Cloud *Cloud
-	// Delay is the most by which a change is seen late.
-	Delay time.Duration
-	// Fail is the probability with which an upload returns an error.
-	Fail float64
-
-	mu    sync.Mutex
-	rand  *rand.Rand
-	shown map[*byte]time.Time // when this reader sees a version
-}
-
-// NewLaggy returns a reader's view of a cloud. Its choices follow from rnd.
-func NewLaggy(c *Cloud, rnd *rand.Rand, delay time.Duration, fail float64) *Laggy {
-	return &Laggy{Cloud: c, Delay: delay, Fail: fail, rand: rnd, shown: map[*byte]time.Time{}}
-}
-
-var _ replica.Remote = (*Laggy)(nil)
-
-var errDropped = errors.New("the connection was dropped")
-
-// Put keeps an object, unless chance wants it to fail.
-func (l *Laggy) Put(ctx context.Context, name string, r io.ReadSeeker, size int64) error {
-	l.mu.Lock()
-	fails, how := l.rand.Float64() < l.Fail, l.rand.IntN(3)
-	cut := l.rand.Int64N(size + 1)
-	l.mu.Unlock()
-	if !fails {
-		return l.Cloud.Put(ctx, name, r, size)
-	}
-	data, err := io.ReadAll(r)
-	if err != nil {
-		return err
-	}
-	switch how {
-	case 0: // it happened
-		l.Cloud.Set(name, data)
-	case 1: // a part of it did
-		l.Cloud.Set(name, data[:cut])
-	}
-	return errDropped
-}
-
-// Get returns a part of an object as this reader sees it now.
-func (l *Laggy) Get(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
-	if err := l.Cloud.ask("get", name); err != nil {
-		return nil, err
-	}
-	return part(l.see(name), off, n)
-}
-
-// see is the newest version that this reader sees.
-func (l *Laggy) see(name string) []byte {
-	l.Cloud.mu.Lock()
-	versions := slices.Clone(l.Cloud.versions[name])
-	now := l.Cloud.Now
-	l.Cloud.mu.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var seen []byte
-	for _, v := range versions {
-		if len(v.data) == 0 {
-			seen = v.data
-			continue
-		}
-		at, ok := l.shown[&v.data[0]]
-		if !ok {
-			at = v.at.Add(time.Duration(l.rand.Int64N(int64(l.Delay) + 1)))
-			l.shown[&v.data[0]] = at
-		}
-		switch since := now().Sub(at); {
-		case since < 0:
-		case since < l.Delay/10 && l.rand.IntN(4) == 0:
-			seen = v.data[:l.rand.IntN(len(v.data))]
-		default:
-			seen = v.data
-		}
-	}
-	return seen
-}
-
-// List yields what this reader sees; a name may come twice, or not yet.
-func (l *Laggy) List(ctx context.Context, prefix string) iter.Seq2[replica.ObjectInfo, error] {
-	return func(yield func(replica.ObjectInfo, error) bool) {
-		for _, name := range l.Cloud.Names() {
-			data := l.see(name)
-			if data == nil || !strings.HasPrefix(name, prefix) {
-				continue
-			}
-			l.mu.Lock()
-			times := []int{0, 1, 1, 1, 2}[l.rand.IntN(5)]
-			l.mu.Unlock()
-			for range times {
-				if !yield(replica.ObjectInfo{Name: name, Size: int64(len(data))}, nil) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// Delete removes objects.
-func (l *Laggy) Delete(ctx context.Context, names ...string) error {
-	return l.Cloud.Delete(ctx, names...)
 }

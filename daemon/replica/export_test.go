@@ -1,0 +1,40 @@
+package replica
+
+import (
+	"reflect"
+	"unsafe"
+)
+
+// What tests outside of the package need of its inside.
+type (
+	Disk     = disk
+	DiskFile = diskFile
+	Rules    = rules
+)
+
+// On returns c with another disk.
+func (c Config) On(d Disk) Config {
+	c.disk = d
+	return c
+}
+
+// Without returns c with some rules switched off.
+func (c Config) Without(r Rules) Config {
+	c.without = r
+	return c
+}
+
+// RuleNames are the names of all rules that can be switched off.
+func RuleNames() (names []string) {
+	for i := range reflect.TypeFor[rules]().NumField() {
+		names = append(names, reflect.TypeFor[rules]().Field(i).Name)
+	}
+	return names
+}
+
+// Off is all rules but one. The field is found by its name.
+func Off(name string) (r Rules) {
+	f := reflect.ValueOf(&r).Elem().FieldByName(name)
+	*(*bool)(unsafe.Pointer(f.UnsafeAddr())) = true
+	return r
+}
