@@ -100,7 +100,9 @@ func (p *pass) readOf(ctx context.Context, device string, thorough bool) (news b
 }
 
 // readEpochs reads the epochs that a device made for this one. Each carries all
-// secrets that its maker knew, so a missing one is passed over.
+// secrets that its maker knew, so a missing one is passed over. One that is not for
+// this device, whose maker did not know it yet, is there for the phrase: a thorough
+// look goes on behind it.
 func (p *pass) readEpochs(ctx context.Context, device string, thorough bool) (news bool, err error) {
 	peer := p.peer(device)
 	ahead := uint64(1)
@@ -115,9 +117,27 @@ func (p *pass) readEpochs(ctx context.Context, device string, thorough bool) (ne
 		if ok {
 			news, peer.Epoch, last = true, next, next+ahead
 			p.dirty[device] = true
+		} else if thorough && !p.restoring {
+			there, err := p.anyHas(ctx, Ref{Kind: "epoch", Writer: device, Number: next, To: phrase})
+			if err != nil {
+				return news, err
+			}
+			if there && next < peer.Epoch+maxEpochs { // a remote may say so of everything
+				last = next + ahead
+			}
 		}
 	}
 	return news, nil
+}
+
+// anyHas says whether a remote has an object, of whatever content.
+func (p *pass) anyHas(ctx context.Context, ref Ref) (bool, error) {
+	for _, l := range p.links {
+		if there, err := l.has(ctx, p.sealer.Name(ref)); there || ctx.Err() != nil {
+			return there, errors.Join(err, ctx.Err())
+		}
+	}
+	return false, nil
 }
 
 // readMember reads one door, membership object or epoch, if it is there.

@@ -491,4 +491,3 @@ func TestSimulationRepeats(t *testing.T) {
 		t.Fatalf("LOCKER_SEED=%d: %v and %v", seed, errA, errB)
 	}
 }
-

@@ -240,7 +240,7 @@ func (n *node) boot() {
 		return n.step(l)
 	}
 	c := replica.Config{
-		Sealer: named{keys, n.s}, State: &mortal{n.state, n, l}, Objects: "/objects", Clock: func() time.Time { return n.s.now().Add(n.skew) },
+		Sealer: tracer{keys, n.s}, State: &mortal{n.state, n, l}, Objects: "/objects", Clock: func() time.Time { return n.s.now().Add(n.skew) },
 	}
 	for _, cloud := range n.clouds {
 		c.Remotes = append(c.Remotes, replica.Named{Name: cloud.name, Remote: n.view(cloud, l)})
@@ -250,13 +250,13 @@ func (n *node) boot() {
 	}
 }
 
-// named is a keyring that tells the trace what names stand for.
-type named struct {
+// tracer is a keyring that tells the trace what names stand for.
+type tracer struct {
 	*crypto.Keyring
 	s *sim
 }
 
-func (k named) Name(r replica.Ref) string {
+func (k tracer) Name(r replica.Ref) string {
 	name := k.Keyring.Name(r)
 	if !k.s.tracing {
 		return name

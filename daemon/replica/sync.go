@@ -191,7 +191,7 @@ func (p *pass) pull(ctx context.Context) error {
 		if err := p.readMembersOnce(ctx); err != nil {
 			return err
 		}
-		if err := p.lookAgain(ctx); err != nil {
+		if err := p.readBad(ctx); err != nil {
 			return err
 		}
 		if err := p.readMarks(ctx); err != nil {

@@ -63,9 +63,9 @@ func (p *pass) clear(ctx context.Context, keys ...string) error {
 	return nil
 }
 
-// lookAgain looks at doors, epochs and marks that were bad once and that the usual
+// readBad looks again at doors, epochs and marks that were bad once and that the usual
 // look has passed by.
-func (p *pass) lookAgain(ctx context.Context) error {
+func (p *pass) readBad(ctx context.Context) error {
 	var again []Ref
 	p.waiting.Lock()
 	for key, w := range p.waits {
