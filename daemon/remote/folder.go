@@ -38,6 +38,8 @@ const partPrefix = ".part-"
 type FolderRemote struct {
 	dir   string
 	swept [2]atomic.Bool // per folder: old part files were looked for
+	own   own
+	files fileWatcher // nil: the system's
 }
 
 var _ replica.Remote = (*FolderRemote)(nil)
@@ -142,6 +144,7 @@ func (f *FolderRemote) Put(ctx context.Context, name string, r io.ReadSeeker, si
 	if err := root.Mkdir(sub, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return folderFault(f.dir, err)
 	}
+	f.own.add(name)
 	random := make([]byte, 8)
 	_, _ = rand.Read(random)
 	part := sub + "/" + partPrefix + hex.EncodeToString(random)

@@ -61,6 +61,14 @@ type client interface {
 
 type converted[O Object] struct{ Client[O] }
 
+// Changes is for a process that tells of changes.
+func (c converted[O]) Changes(ctx context.Context, changed func(name string)) error {
+	if n, ok := c.Client.(notifier); ok {
+		return n.Changes(ctx, changed)
+	}
+	return errors.ErrUnsupported
+}
+
 func (c converted[O]) List(ctx context.Context, prefix string) iter.Seq2[replica.ObjectInfo, error] {
 	return func(yield func(replica.ObjectInfo, error) bool) {
 		for o, err := range c.Client.List(ctx, prefix) {
@@ -78,6 +86,8 @@ type PluginRemote struct {
 	open func(context.Context) (client, func(), error)
 	idle time.Duration
 	slow pace // how patient to be; zero is the default
+
+	own own
 
 	mu      sync.Mutex
 	process *process // nil: none runs
@@ -248,6 +258,7 @@ func (p *PluginRemote) Put(ctx context.Context, name string, r io.ReadSeeker, si
 	if end, err := r.Seek(0, io.SeekEnd); err == nil && end-begin != size {
 		return wrongSize(end-begin, size)
 	}
+	p.own.add(name)
 	return p.do(ctx, func(ctx context.Context, c client, w *watch) error {
 		if _, err := r.Seek(begin, io.SeekStart); err != nil {
 			return &local{fmt.Errorf("the object cannot be read: %w", err)}

@@ -28,6 +28,15 @@ type fakeProcess struct {
 	fail   func(op string) error
 	stop   chan struct{} // closed when the process ended
 	once   sync.Once
+
+	changes func(ctx context.Context, changed func(string)) error
+}
+
+func (f *fakeProcess) Changes(ctx context.Context, changed func(string)) error {
+	if f.changes == nil {
+		return errors.ErrUnsupported
+	}
+	return f.changes(ctx, changed)
 }
 
 type line struct {
@@ -120,6 +129,7 @@ type fakeRemote struct {
 	starts, ends atomic.Int64
 	fail         atomic.Pointer[func(op string) error]
 	open         func(ctx context.Context) error
+	changes      func(ctx context.Context, changed func(string)) error // nil: it does not tell
 }
 
 func newFake(t *testing.T, idle time.Duration) *fakeRemote {
@@ -137,7 +147,7 @@ func newFake(t *testing.T, idle time.Duration) *fakeRemote {
 				return (*fail)(op)
 			}
 			return nil
-		}}
+		}, changes: r.changes}
 		return p, func() { p.once.Do(func() { close(p.stop); r.ends.Add(1) }) }, nil
 	}, idle)
 	r.slow = quick
@@ -377,12 +387,19 @@ func TestPluginClose(t *testing.T) {
 	}
 }
 
+// TestPause: the pauses lie anywhere below a time that doubles up to a bound.
 func TestPause(t *testing.T) {
 	for tries, most := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 6: 30 * time.Second, 99: 30 * time.Second} {
-		for range 50 {
-			if d := usual.pause(tries); d < most/2 || d > most {
-				t.Errorf("after %d tries: %s, want %s to %s", tries, d, most/2, most)
+		low, high := most, time.Duration(0)
+		for range 200 {
+			d := usual.pause(tries)
+			if d < 0 || d > most {
+				t.Fatalf("after %d tries: %s, want at most %s", tries, d, most)
 			}
+			low, high = min(low, d), max(high, d)
+		}
+		if low > most/4 || high < most*3/4 {
+			t.Errorf("after %d tries: %s to %s of %s", tries, low, high, most)
 		}
 	}
 }

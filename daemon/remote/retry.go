@@ -38,14 +38,22 @@ func (p pace) orDefault() pace {
 	return p
 }
 
-// pause is how long to wait after a number of tries: between a half and the whole of
-// a time that doubles, so that many devices do not come back at once.
-func (p pace) pause(tries int) time.Duration {
-	d := p.most
-	if tries < 16 {
-		d = min(d, p.first<<(tries-1))
+// pause is how long to wait after a number of tries: any part of a time that doubles,
+// so that many devices do not come back at once.
+func (p pace) pause(tries int) time.Duration { return jitter(p.first, p.most, tries) }
+
+// jitter is a pause up to first after the first failure in a row, up to twice that
+// after the second, and so on, up to most.
+func jitter(first, most time.Duration, failures int) time.Duration {
+	return rand.N(doubled(first, most, failures) + 1)
+}
+
+// doubled is first after the first failure, twice that after the second, up to most.
+func doubled(first, most time.Duration, failures int) time.Duration {
+	if failures > 30 || first > most>>(failures-1) {
+		return most
 	}
-	return d/2 + rand.N(d/2+1)
+	return first << (failures - 1)
 }
 
 // A local error is one of this side: no try mends it. A nil one ends the call well.

@@ -22,7 +22,8 @@ type SFTP struct {
 	Dir        string // where there is room
 	KnownHosts string // the file with the server's public key
 
-	options string
+	addr, user, key string // key is the file of the user's key
+	options         string
 }
 
 // Spec is that of a folder below Dir.
@@ -95,7 +96,7 @@ Subsystem sftp %s
 	if err := os.Mkdir(store, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	return &SFTP{Dir: store, KnownHosts: file("known"),
+	return &SFTP{Dir: store, KnownHosts: file("known"), addr: fmt.Sprintf("127.0.0.1:%d", port), user: me.Username, key: file("me"),
 		options: fmt.Sprintf("host=127.0.0.1,port=%d,user='%s',key_file='%s'", port, me.Username, file("me"))}
 }
 

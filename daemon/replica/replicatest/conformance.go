@@ -17,11 +17,13 @@ import (
 	"github.com/locker-project/locker/daemon/replica"
 )
 
-// Remote tests what package replica expects of every remote. open returns an empty
-// remote that is the subtest's own; what it takes to close it belongs to t.Cleanup.
+// Remote tests what package replica expects of every remote, several things at once.
+// open returns an empty remote that is the subtest's own, and may be called
+// concurrently; what it takes to close it belongs to t.Cleanup.
 func Remote(t *testing.T, open func(t *testing.T) replica.Remote) {
 	for _, op := range operations {
 		t.Run(op.name, func(t *testing.T) {
+			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			op.test(&bench{t: t, ctx: ctx, remote: open(t)})

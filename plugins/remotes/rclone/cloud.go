@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net/http"
 	"regexp"
 	"strings"
 	"sync"
@@ -52,6 +54,7 @@ type opened struct {
 	clean      func(string) string
 	move       bool // upload under another name, then rename
 	duplicates bool // several objects can have one name
+	blind      bool // an object is not looked up before it is read: its size is not known
 
 	mu     sync.Mutex
 	newest map[string]fs.Object // of names that a listing showed more than once
@@ -102,9 +105,28 @@ func (c *cloud) Put(ctx context.Context, name string, r io.Reader, size int64) e
 	return nil
 }
 
+// small is the size in bytes up to which a new object is put at once under its name,
+// also where that can be seen in part for a moment: putting it under another name takes
+// half as many requests again. Not so where there is an object already, which rclone
+// deletes when it cannot replace it.
+const small = 32 << 10
+
+// isNew says that there is no object of that name, as far as can be seen.
+func (o *opened) isNew(ctx context.Context, name string) bool {
+	_, err := o.fs.NewObject(ctx, name)
+	return errors.Is(err, fs.ErrorObjectNotFound) || errors.Is(err, fs.ErrorDirNotFound)
+}
+
 func (o *opened) put(ctx context.Context, name string, r io.Reader, size int64) error {
-	upload := name
-	if o.move {
+	upload, move := name, o.move
+	if move && size <= small && o.isNew(ctx, name) {
+		whole, err := io.ReadAll(r) // a body that fails must not leave a part of it there
+		if err != nil {
+			return err
+		}
+		r, move = bytes.NewReader(whole), false
+	}
+	if move {
 		random := make([]byte, 16)
 		_, _ = rand.Read(random)
 		upload = name[:2] + partPrefix + hex.EncodeToString(random)
@@ -113,13 +135,13 @@ func (o *opened) put(ctx context.Context, name string, r io.Reader, size int64) 
 	if err == nil {
 		err = check(obj, size)
 	}
-	if err == nil && o.move {
+	if err == nil && move {
 		obj, err = o.rename(ctx, obj, name)
 		if err == nil {
 			err = check(obj, size)
 		}
 	}
-	if err != nil && o.move && obj != nil {
+	if err != nil && move && obj != nil {
 		o.abandon(ctx, upload)
 	}
 	return err
@@ -192,29 +214,48 @@ func (c *cloud) Get(ctx context.Context, name string, off, n int64) (io.ReadClos
 		return nil, o.fault(ctx, err, atGet)
 	}
 	size := obj.Size()
+	if o.blind {
+		size = -1
+	}
 	if n == 0 || (size >= 0 && off >= size) {
 		return io.NopCloser(strings.NewReader("")), nil
 	}
-	var options []fs.OpenOption
-	end := int64(-1)
+	end := int64(-1) // of what is read; < 0: not known
 	if n > 0 {
 		end = off + n - 1
 	}
 	if size >= 0 && (end < 0 || end >= size) {
 		end = size - 1
 	}
+	var options []fs.OpenOption
 	if off > 0 || n > 0 && end != size-1 {
-		options = append(options, &fs.RangeOption{Start: off, End: end})
+		options = append(options, o.span(off, end))
 	}
 	body, err := obj.Open(o.with(ctx), options...)
+	if err != nil && o.blind && statusOf(err) == http.StatusRequestedRangeNotSatisfiable {
+		return io.NopCloser(strings.NewReader("")), nil // the object ends before
+	}
 	if err != nil {
 		return nil, o.fault(ctx, err, atGet)
 	}
 	part := &part{o: o, ctx: ctx, body: body, left: -1}
 	if end >= 0 {
-		part.left = end - off + 1
+		part.left, part.short = end-off+1, o.blind
 	}
 	return part, nil
+}
+
+// span is the option to read a part of an object. rclone changes its own where it knows
+// a size.
+func (o *opened) span(off, end int64) fs.OpenOption {
+	if !o.blind {
+		return &fs.RangeOption{Start: off, End: end}
+	}
+	value := fmt.Sprintf("bytes=%d-", off)
+	if end >= 0 {
+		value += fmt.Sprint(end)
+	}
+	return &fs.HTTPOption{Key: "Range", Value: value}
 }
 
 // A part reads as many bytes as are there, and says so when there are fewer.
@@ -223,6 +264,9 @@ type part struct {
 	ctx  context.Context
 	body io.ReadCloser
 	left int64 // < 0: not known
+	// short: fewer are no mistake, since it is not known how many there are. The
+	// connection itself tells then whether it broke.
+	short bool
 }
 
 func (p *part) Read(b []byte) (int, error) {
@@ -237,7 +281,7 @@ func (p *part) Read(b []byte) (int, error) {
 		p.left -= int64(n)
 	}
 	switch {
-	case err == io.EOF && p.left > 0:
+	case err == io.EOF && p.left > 0 && !p.short:
 		err = &fault.Fault{Kind: fault.Broken, What: fmt.Sprintf("the object broke off, %d bytes before its end", p.left), Again: true}
 	case err != nil && err != io.EOF:
 		err = p.o.fault(p.ctx, err, atGet)

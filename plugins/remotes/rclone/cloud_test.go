@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,10 @@ import (
 
 func TestMain(m *testing.M) {
 	detach()
+	flag.Parse()
+	if err := flag.Set("test.parallel", "32"); err != nil { // most of them wait
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 

@@ -171,7 +171,8 @@ func TestPartsDoNotShow(t *testing.T) {
 	d := remotetest.NewWebDAV(t)
 	r := open(t, d.Spec())
 	d.Trouble(&remotetest.Trouble{Method: "MOVE", Times: 1000, Do: remotetest.Answer(403)})
-	wantFault(t, r.Put(t.Context(), anyName, strings.NewReader("x"), 1), fault.Denied)
+	object := bytes.Repeat([]byte("x"), small+1)
+	wantFault(t, r.Put(t.Context(), anyName, bytes.NewReader(object), int64(len(object))), fault.Denied)
 	d.Trouble(nil)
 	for info, err := range r.List(t.Context(), "") {
 		t.Errorf("listed: %v, %v", info, err)

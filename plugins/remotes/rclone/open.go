@@ -58,6 +58,9 @@ var usual = map[string]map[string]string{
 	"sftp": {"disable_hashcheck": "true", "shell_type": "none", "set_modtime": "false"},
 	// An object is put when it is put, and not half a second later with others.
 	"dropbox": {"batch_mode": "off"},
+	// One request for a put, whose content the server checks against a hash that goes
+	// with it, and one for a get.
+	"s3": {"no_head": "true", "no_head_object": "true"},
 }
 
 // Options of SFTP by which a server is known.
@@ -312,6 +315,8 @@ func (c *cloud) open(ctx context.Context, info *fs.RegInfo, config plugins.Remot
 	}
 	o.kind, o.move = info.Name, movesInPlace(info.Name, o.fs)
 	o.duplicates = o.fs.Features().DuplicateFiles
+	blind, _ := s.Get("no_head_object")
+	o.blind = info.Name == "s3" && blind == "true"
 	c.set(o)
 	return nil
 }
