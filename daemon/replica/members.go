@@ -173,6 +173,9 @@ func (p *pass) absorb(ctx context.Context, o object) (bad, err error) {
 	if err != nil {
 		return err, nil
 	}
+	if c, ok := parseCopy(payload); ok && o.ref.Kind == "door" {
+		return p.absorbCopy(ctx, o, c, payload)
+	}
 	changed, err := p.sealer.Absorb(o.ref, o.id, o.log, payload)
 	if err != nil {
 		return err, nil
@@ -181,7 +184,11 @@ func (p *pass) absorb(ctx context.Context, o object) (bad, err error) {
 		p.statements[o.id] = true
 	}
 	self, m := p.getSelf(), memberNote{Ref: o.ref, ID: o.id, Log: o.log, Payload: payload}
-	if own := o.ref.Kind == "door" && self.DoorSeq != 0 && o.ref.Number == self.Door.N; !own && o.ref.Kind != "epoch" {
+	twin, err := p.twin(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if own := o.ref.Kind == "door" && self.DoorSeq != 0 && o.ref.Number == self.Door.N; !own && !twin && o.ref.Kind != "epoch" {
 		if err := p.keep(o.ref, o.sealed); err != nil {
 			return nil, err
 		}

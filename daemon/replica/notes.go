@@ -21,6 +21,7 @@ import (
 //	mend/REMOTE/NAME      mendNote: an object that is being put again
 //	state/REMOTE          remoteNote: how the last pass with it went
 //	member/NAME/ID        memberNote: what the keyring absorbed, to be absorbed at start
+//	mine                  mineNote: this device's door, and spares of it
 //	blob/ID               []blobLine: where copies of the bytes of a blob lie
 //	pack/DEVICE/NUMBER    logNote: a pack that was sealed here
 //	fresh/ID              a blob whose line is not in an entry yet
@@ -159,7 +160,8 @@ type memberNote struct {
 	ID      string `json:"id"`
 	Log     []byte `json:"log"`
 	Payload []byte `json:"payload"`
-	Sum     string `json:"sum,omitempty"` // SHA-256 of the sealed bytes, where a copy is kept
+	Sum     string `json:"sum,omitempty"`  // SHA-256 of the sealed bytes, where a copy is kept
+	Copy    bool   `json:"copy,omitempty"` // it carries another door, which has a note of its own
 }
 
 // A remoteNote is how the last pass with a remote went.
@@ -251,6 +253,9 @@ func (r *Replica) load(ctx context.Context) error {
 		if err := json.Unmarshal(value, &m); err != nil {
 			return err
 		}
+		if m.Copy {
+			return nil
+		}
 		if m.Ref.Kind != "epoch" {
 			r.statements[m.ID] = true
 		}
@@ -317,6 +322,7 @@ func (r *Replica) succeed(ctx context.Context, former selfNote, device string) (
 	if err != nil {
 		return self, err
 	}
+	n[mineKey] = nil
 	n.set("self", self)
 	n.set(peerKey(former.Device), &peer)
 	return self, r.state.SetNotes(ctx, n)

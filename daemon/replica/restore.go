@@ -113,8 +113,14 @@ func (p *pass) sealDoor(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("sealing a door: %w", err)
 	}
+	mine, err := p.spareDoors(self, ref, id, object)
+	if err != nil {
+		return err
+	}
+	n := notes{}
+	n.set(mineKey, mine)
 	self.Door, self.DoorSeq = seen{ref.Number, id}, self.Seq+1
-	return p.stage(ctx, self, notes{}, staged{ref, id, object})
+	return p.stage(ctx, self, n, staged{ref, id, object})
 }
 
 // putDoor puts the door on the remotes and reads it back.

@@ -353,6 +353,9 @@ func (p *pass) checkClones(ctx context.Context) error {
 				return err
 			}
 		}
+		if err := p.checkDoor(ctx, l, p.o.Full || !p.checked[l.Name]); err != nil {
+			return err
+		}
 		l.sure = l.failed() == nil
 		if l.sure {
 			p.checked[l.Name] = true

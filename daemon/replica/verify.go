@@ -432,6 +432,9 @@ func (p *pass) good(k known, sealed []byte) bool {
 		return sumOf(sealed) == k.sum
 	}
 	o, v := p.open(k.ref, sealed)
+	if k.ref.Kind == "door" && v == found {
+		return true // another device's, perhaps, which took the same door
+	}
 	return v == found && (k.id == "" || k.id == o.id) || v == newer
 }
 

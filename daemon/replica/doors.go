@@ -1,0 +1,192 @@
+package replica
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// Two devices that join by the phrase at once may take the same door, where a remote
+// shows late what was put: the one that comes later replaces the other, whose
+// admission is then nowhere on the remote, though it was read by some and is named by
+// what they wrote. A door can be made with the phrase alone, which is not kept. So a
+// device makes, together with its door, spares for the numbers after it: doors that
+// say nothing but carry the first one as it is. It looks after its door for an hour,
+// and daily, and puts a spare where another device has its place.
+
+// A mineNote is the door of this device, with its spares.
+type mineNote struct {
+	Door   seen    `json:"door"`
+	At     int64   `json:"at"` // ms
+	Spares []spare `json:"spares"`
+	Used   int     `json:"used"` // spares that were tried; the last of them stands for the door
+}
+
+// A spare is a sealed door that is put when it is needed.
+type spare struct {
+	Number uint64 `json:"number"`
+	ID     string `json:"id"`
+	Object []byte `json:"object"`
+}
+
+// at is the door that stands for this device's own.
+func (m *mineNote) at() seen {
+	if m.Used == 0 {
+		return m.Door
+	}
+	s := m.Spares[m.Used-1]
+	return seen{s.Number, s.ID}
+}
+
+const (
+	mineKey = "mine"
+	// doorWatch is how long after it was made a door is looked at by each pass.
+	doorWatch = 60 * 60 * 1000 // ms
+)
+
+// A doorCopy is the payload of a spare: a sealed door, verbatim.
+type doorCopy struct {
+	Version int     `json:"v"`
+	Copy    *copied `json:"copy"`
+}
+
+type copied struct {
+	Number uint64 `json:"number"`
+	Object []byte `json:"object"`
+}
+
+// parseCopy reads the payload of a door that carries another; ok is false for any other
+// door.
+func parseCopy(payload []byte) (c copied, ok bool) {
+	var d doorCopy
+	if json.Unmarshal(payload, &d) != nil || d.Copy == nil || d.Version != 1 {
+		return c, false
+	}
+	return *d.Copy, true
+}
+
+// spareDoors seals the spares of a door, for which the keyring must hold the phrase.
+func (p *pass) spareDoors(self *selfNote, ref Ref, id string, object []byte) (mineNote, error) {
+	mine := mineNote{Door: seen{ref.Number, id}, At: p.now()}
+	payload, err := json.Marshal(doorCopy{1, &copied{ref.Number, object}})
+	if err != nil {
+		return mine, err
+	}
+	frames := p.codec.compress(nil, payload)
+	for i := range uint64(doorsMissing - 1) {
+		s := spare{Number: ref.Number + 1 + i}
+		s.Object, s.ID, err = p.sealer.Seal(doorRef(s.Number), p.newHeader(self).encode(), frames)
+		if err != nil {
+			return mine, fmt.Errorf("sealing a spare door: %w", err)
+		}
+		mine.Spares = append(mine.Spares, s)
+	}
+	return mine, nil
+}
+
+// checkDoor looks whether another device has this one's door on a remote, and puts a
+// spare into the outbox if so. often is for passes that look at everything.
+func (p *pass) checkDoor(ctx context.Context, l *link, often bool) error {
+	var mine mineNote
+	if ok, err := p.note(ctx, mineKey, &mine); err != nil || !ok || p.without.nextDoor {
+		return err
+	}
+	if !often && p.now()-mine.At >= doorWatch {
+		return nil
+	}
+	at := mine.at()
+	ref := doorRef(at.N)
+	sealed, err := l.getPart(ctx, p.sealer.Name(ref), -1)
+	if err != nil {
+		return ctx.Err() // not shown yet, or the remote is left alone
+	}
+	o, v := p.open(ref, sealed)
+	if v != found || o.id == at.ID {
+		return nil
+	}
+	if bad, err := p.absorb(ctx, o); err != nil || bad != nil {
+		return err
+	}
+	if _, err := p.readDoors(ctx, doorsMissing); err != nil {
+		return err
+	}
+	return p.moveDoor(ctx, mine)
+}
+
+// moveDoor puts the next spare whose number is free into the outbox.
+func (p *pass) moveDoor(ctx context.Context, mine mineNote) error {
+	self, n := p.getSelf(), notes{}
+	for ; mine.Used < len(mine.Spares); mine.Used++ {
+		s := mine.Spares[mine.Used]
+		if s.Number < self.Doors {
+			continue
+		}
+		mine.Used++
+		n.set(mineKey, mine)
+		p.log.Info("replica: another device has the door of this one; the next one is taken", "door", s.Number)
+		return p.stage(ctx, self, n, staged{doorRef(s.Number), s.ID, s.Object})
+	}
+	return p.wait(ctx, "door", waitNote{
+		Kind: "members", Object: p.sealer.Name(doorRef(mine.Door.N)), Device: self.Device, Alarm: true,
+		What: "other devices have the door of this one on the remote, so that devices which join do not learn of it",
+		Do:   "let another device admit this one anew: 'locker device invite' there, 'locker device join' here",
+	})
+}
+
+// spareTaken says whether a line of the outbox is a spare whose place another device
+// took before it was put: the next look puts another one.
+func (p *pass) spareTaken(ctx context.Context, out outNote, why error) (bool, error) {
+	if !errors.Is(why, errDoorTaken) {
+		return false, nil
+	}
+	var mine mineNote
+	if _, err := p.note(ctx, mineKey, &mine); err != nil {
+		return false, err
+	}
+	for _, s := range mine.Spares {
+		if s.ID == out.ID {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// absorbCopy takes the door that another one carries. bad is why it was refused.
+func (p *pass) absorbCopy(ctx context.Context, o object, c copied, payload []byte) (bad, err error) {
+	if c.Number >= o.ref.Number {
+		return errors.New("it carries a door that does not come before it"), nil
+	}
+	inner, v := p.open(doorRef(c.Number), c.Object)
+	if v != found {
+		return fmt.Errorf("the door that it carries is not as it should be: %w", inner.why), nil
+	}
+	said, err := p.codec.decompress(inner.frames, nil, maxPayload)
+	if err != nil {
+		return err, nil
+	}
+	if _, nested := parseCopy(said); nested {
+		return errors.New("it carries a door that carries another"), nil
+	}
+	if bad, err := p.absorb(ctx, inner); bad != nil || err != nil {
+		return bad, err
+	}
+	if err := p.keep(o.ref, o.sealed); err != nil {
+		return nil, err
+	}
+	n := notes{}
+	n.set("member/"+o.name+"/"+o.id, memberNote{Ref: o.ref, ID: o.id, Log: o.log, Payload: payload, Sum: sumOf(o.sealed), Copy: true})
+	return nil, p.setSelf(ctx, p.getSelf(), n)
+}
+
+// twin says whether another object of the same name was absorbed, whose bytes are kept
+// here: there is one file for both.
+func (p *pass) twin(ctx context.Context, o object) (is bool, err error) {
+	err = p.eachNote(ctx, "member/"+o.name+"/", func(id string, value []byte) error {
+		var m memberNote
+		err := json.Unmarshal(value, &m)
+		is = is || id != o.id && m.Sum != ""
+		return err
+	})
+	return is, err
+}
