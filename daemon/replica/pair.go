@@ -26,6 +26,8 @@ const (
 	meetEvery = time.Second
 	// meetTries is how many codes are tried whose meeting place is in use.
 	meetTries = 8
+	// meetBear is how often in a row a look at a remote may fail.
+	meetBear = 10
 	// meetEnd bounds what is still said when a meeting ends.
 	meetEnd = 10 * time.Second
 )
@@ -390,7 +392,7 @@ func Meet(ctx context.Context, remotes []Named, j Joiner, o MeetOptions) (epoch 
 	defer cancel()
 	switch {
 	case err == nil:
-		m.deleteAll(end)
+		m.deleteMost(end)
 	case m.next > 0 && !m.ended && !m.said[m.next]:
 		err = errors.Join(err, m.put(end, m.next, j.Refuse()))
 	}
@@ -454,6 +456,8 @@ type meet struct {
 	next  int // what this side says next
 	said  [meetObjects]bool
 	ended bool // by the other side, or because what it said is wrong
+
+	troubles int // looks that failed since one did not
 }
 
 func (m *meet) names() (names []string) {
@@ -509,7 +513,8 @@ func (m *meet) await(ctx context.Context, n int, take func(message []byte) error
 		for _, l := range m.links {
 			message, err := l.getPart(ctx, m.name(n), meetSize)
 			if err != nil {
-				continue // not there yet, or the remote is left alone
+				m.bear(l)
+				continue // not there yet, or not to be had
 			}
 			err = take(message)
 			var notYet interface{ NotYet() bool }
@@ -531,6 +536,18 @@ func (m *meet) await(ctx context.Context, n int, take func(message []byte) error
 	}
 }
 
+// bear gives a remote another try that did not answer: a meeting is long, and a
+// connection may be dropped meanwhile.
+func (m *meet) bear(l *link) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		m.troubles = 0
+	} else if m.troubles++; m.troubles < meetBear {
+		l.err = nil
+	}
+}
+
 // sleep waits until it is time for another look.
 func sleep(ctx context.Context, d time.Duration) error {
 	if d == 0 {
@@ -546,11 +563,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// deleteAll deletes the messages. What stays the inviter deletes later.
-func (m *meet) deleteAll(ctx context.Context) {
+// deleteMost deletes the messages but number 2: who answered as well sees by it that
+// another was taken. That one, and what stays, the inviter deletes later.
+func (m *meet) deleteMost(ctx context.Context) {
 	for _, l := range m.links {
-		for _, name := range m.names() {
-			if l.delete(ctx, name) != nil {
+		for n, name := range m.names() {
+			if n != 2 && l.delete(ctx, name) != nil {
 				break
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"testing"
@@ -100,6 +101,9 @@ func (w *world) pair(inviter *device, name string, o meeting) *pairing {
 			Show:  func(f string) { p.fingerprint = f },
 			Every: soonest, Find: o.find, Clock: w.hurry(),
 		})
+		if p.joiner != nil { // the inviter may wait for somebody else
+			defer time.AfterFunc(100*time.Millisecond, func() { w.pass(11 * time.Minute) }).Stop()
+		}
 	}
 	group.Wait()
 	return p
@@ -149,7 +153,6 @@ func TestPairing(t *testing.T) {
 	}
 	blob := laptop.state.addBlob(bytes.Repeat([]byte("picture"), 1000))
 	laptop.sync(replica.SyncOptions{})
-	before := len(w.cloud.Names())
 	phone := w.join(laptop, "phone")
 	w.same(laptop, phone)
 	if err := phone.Blob(context.Background(), blob); err != nil {
@@ -175,10 +178,11 @@ func TestPairing(t *testing.T) {
 		}
 	}
 	w.same(laptop, w.restore("from the phrase"))
-	for _, name := range w.cloud.Names()[:before] {
-		if bytes.HasPrefix(w.cloud.Object(name), []byte("locker/1 meet")) {
-			t.Errorf("%s of a meeting is left", name)
-		}
+	w.pass(11 * time.Minute)
+	laptop.sync(replica.SyncOptions{})
+	phone.sync(replica.SyncOptions{})
+	if left := meetMessages(w.cloud); left != 0 {
+		t.Errorf("%d messages of meetings are left", left)
 	}
 	r, err := laptop.Verify(context.Background(), "", nil)
 	if err != nil || len(r.Missing)+len(r.Bad) != 0 {
@@ -250,15 +254,290 @@ func parse(t testing.TB, text string) crypto.Code {
 	return code
 }
 
-// A tamperer is a Remote that changes what is said at a meeting.
-type tamperer struct {
+// A meddler is a Remote that meddles with what one side of a meeting says and hears.
+type meddler struct {
 	*replicatest.Cloud
-	mu  sync.Mutex
-	put func(name string, data []byte) []byte // nil: dropped
+	mu   sync.Mutex
+	put  func(name string, data []byte) []byte // what is kept instead; nil: nothing
+	dead int                                   // requests until everything fails; 0: never
 }
 
-func (c *tamperer) tamper(name string, data []byte) []byte {
+var errKilled = errors.New("the process was killed")
+
+// alive counts a request.
+func (c *meddler) alive() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.put(name, data)
+	if c.dead == 1 {
+		return errKilled
+	}
+	c.dead = max(0, c.dead-1)
+	return nil
+}
+
+func (c *meddler) Put(ctx context.Context, name string, r io.ReadSeeker, size int64) error {
+	if err := c.alive(); err != nil {
+		return err
+	}
+	if c.put == nil {
+		return c.Cloud.Put(ctx, name, r, size)
+	}
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	data = c.put(name, data)
+	c.mu.Unlock()
+	if data != nil {
+		c.Cloud.Set(name, data)
+	}
+	return nil
+}
+
+func (c *meddler) Get(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
+	if err := c.alive(); err != nil {
+		return nil, err
+	}
+	return c.Cloud.Get(ctx, name, off, n)
+}
+
+func (c *meddler) Delete(ctx context.Context, names ...string) error {
+	if err := c.alive(); err != nil {
+		return err
+	}
+	return c.Cloud.Delete(ctx, names...)
+}
+
+// meetMessages counts the messages of meetings on a cloud.
+func meetMessages(c *replicatest.Cloud) (left int) {
+	for _, object := range c.Objects() {
+		if bytes.HasPrefix(object, []byte("locker/1 meet")) {
+			left++
+		}
+	}
+	return left
+}
+
+// TestPairingKilled kills either side at each of its requests. The next run of the
+// new device goes on, if the other had admitted it, or says that it was not; then a
+// new code works. Nobody is left half in.
+func TestPairingKilled(t *testing.T) {
+	joined, refused := 0, 0
+	for _, side := range []string{"inviter", "joiner"} {
+		step := 12
+		if testing.Short() {
+			step = 4
+		}
+		for n := 2; n < 80; n += 1 + n/step {
+			w := newWorld(t)
+			mine, theirs := &meddler{Cloud: w.cloud}, &meddler{Cloud: w.cloud}
+			laptop := w.found("laptop", mine)
+			laptop.state.put("1", "x")
+			laptop.sync(full)
+			killed := theirs
+			if side == "inviter" {
+				killed = mine
+			}
+			killed.dead = n
+			// Who lives waits until its time is over.
+			hurried := time.AfterFunc(200*time.Millisecond, func() { w.pass(11 * time.Minute) })
+			p := w.pair(laptop, "phone", meeting{remotes: []replica.Remote{theirs}})
+			hurried.Stop()
+			mine.dead, theirs.dead = 0, 0
+			laptop.restart()
+			laptop.sync(full)
+			if p.keys != nil {
+				phone := w.device("phone", p.keys, nil)
+				phone.restart()
+				_, err := phone.Join(context.Background(), replica.JoinOptions{Every: soonest, Patience: 3 * soonest})
+				member := slices.Contains(laptop.keys.Members(), p.keys.Device())
+				switch {
+				case err == nil && member:
+					joined++
+					phone.state.put("2", "x")
+					phone.sync(full)
+					laptop.sync(full)
+					w.same(laptop, phone)
+					phone.well()
+				case errors.Is(err, replica.ErrNotAdmitted) && !member:
+					refused++
+				default:
+					t.Fatalf("%s killed at request %d: member %v, joining says %v (before: %v, %v)", side, n, member, err, p.inviter, p.joiner)
+				}
+			} else if members := laptop.keys.Members(); len(members) != 1 {
+				t.Fatalf("%s killed at request %d: a device without keys is admitted", side, n)
+			}
+			tablet := w.join(laptop, "tablet")
+			w.same(laptop, tablet)
+			w.pass(11 * time.Minute)
+			laptop.sync(full)
+			if left := meetMessages(w.cloud); left != 0 {
+				t.Fatalf("%s killed at request %d: %d messages are left", side, n, left)
+			}
+			laptop.well()
+		}
+	}
+	if joined == 0 || refused == 0 && !testing.Short() {
+		t.Errorf("%d joined, %d were refused: that is no test of both", joined, refused)
+	}
+}
+
+// TestPairingCloud: a cloud that shows messages late, cut or never, or others in
+// their place. Whatever it does, both sides end, and the device is in or is not.
+func TestPairingCloud(t *testing.T) {
+	code := crypto.NewCode()
+	at := func(n int, name string) bool {
+		in, err := crypto.NewJoiner(code, "x")
+		return err == nil && in.Name(n) == name
+	}
+	for name, c := range map[string]struct {
+		theirs, mine func(name string, data []byte, cloud *replicatest.Cloud) []byte
+		joins        bool
+		inviter      error
+		joiner       error
+	}{
+		"cut uploads are seen first": {joins: true, theirs: func(name string, data []byte, cloud *replicatest.Cloud) []byte {
+			cloud.Set(name, data[:len(data)/2])
+			time.Sleep(5 * soonest)
+			return data
+		}},
+		"the answer is withheld": {inviter: replica.ErrExpired, theirs: func(name string, data []byte, _ *replicatest.Cloud) []byte {
+			if at(1, name) {
+				return nil
+			}
+			return data
+		}},
+		"the invitation is withheld": {inviter: replica.ErrExpired, joiner: replica.ErrNoInvitation, mine: func(name string, data []byte, _ *replicatest.Cloud) []byte {
+			if at(0, name) {
+				return nil
+			}
+			return data
+		}},
+		"the outcome is withheld": {joins: true, joiner: replica.ErrExpired, mine: func(name string, data []byte, _ *replicatest.Cloud) []byte {
+			if at(4, name) {
+				return nil
+			}
+			return data
+		}},
+		"the cloud answers itself": {inviter: crypto.ErrWrongCode, joiner: crypto.ErrWrongCode, theirs: func(name string, data []byte, cloud *replicatest.Cloud) []byte {
+			if !at(1, name) {
+				return data
+			}
+			guess, err := crypto.NewJoiner(parse(t, code.Text()[:4]+"-zoo-zoo-zoo"), "mallory")
+			if err != nil {
+				t.Fatal(err)
+			}
+			hello, err := crypto.NewJoiner(code, "x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := guess.Answer(cloud.Object(hello.Name(0)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return answer
+		}},
+		"the cloud shows the answer as the invitation": {inviter: replica.ErrExpired, joiner: nil, theirs: func(name string, data []byte, cloud *replicatest.Cloud) []byte {
+			if at(1, name) {
+				in, _ := crypto.NewJoiner(code, "x")
+				cloud.Set(in.Name(2), data)
+				return nil
+			}
+			return data
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			mine, theirs := &meddler{Cloud: w.cloud}, &meddler{Cloud: w.cloud}
+			laptop := w.found("laptop", mine)
+			laptop.sync(full)
+			hook := func(meddle func(string, []byte, *replicatest.Cloud) []byte) func(string, []byte) []byte {
+				if meddle == nil {
+					return nil
+				}
+				return func(name string, data []byte) []byte { return meddle(name, data, w.cloud) }
+			}
+			mine.put, theirs.put = hook(c.mine), hook(c.theirs)
+			hurried := time.AfterFunc(500*time.Millisecond, func() { w.pass(11 * time.Minute) })
+			defer hurried.Stop()
+			p := w.pair(laptop, "phone", meeting{code: code, remotes: []replica.Remote{theirs}, find: 100 * time.Second})
+			mine.put = nil
+			if c.inviter != nil && !errors.Is(p.inviter, c.inviter) || c.inviter == nil && p.inviter != nil {
+				t.Errorf("the inviter says %v, want %v", p.inviter, c.inviter)
+			}
+			if c.joiner != nil && !errors.Is(p.joiner, c.joiner) || !c.joins && p.joiner == nil {
+				t.Errorf("the joiner says %v, want %v", p.joiner, c.joiner)
+			}
+			if n := len(laptop.keys.Members()); n == 2 != c.joins {
+				t.Errorf("%d members", n)
+			}
+			if c.joins {
+				phone := w.device("phone", p.keys, nil)
+				if _, err := phone.Join(context.Background(), replica.JoinOptions{Every: soonest}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// TestPairingTwoAnswer: two devices have the code. One gets in, the other is told.
+func TestPairingTwoAnswer(t *testing.T) {
+	w := newWorld(t)
+	laptop := w.found("laptop")
+	laptop.sync(full)
+	second := make(chan error, 1)
+	var other *crypto.Joiner
+	p := w.pair(laptop, "phone", meeting{shown: func(code crypto.Code) {
+		var err error
+		if other, err = crypto.NewJoiner(code, "other phone"); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, err := replica.Meet(context.Background(), named([]replica.Remote{w.cloud}), other, replica.MeetOptions{
+				Keep: func() error { return nil }, Every: soonest, Clock: w.hurry(),
+			})
+			second <- err
+		}()
+		time.Sleep(time.Duration(time.Now().UnixNano()%3) * soonest)
+	}})
+	err := <-second
+	won, lost := p.joiner, err
+	if won != nil {
+		won, lost = lost, won
+	}
+	if p.inviter != nil || won != nil || !errors.Is(lost, crypto.ErrTaken) {
+		t.Errorf("the inviter says %v, the phone %v, the other %v", p.inviter, p.joiner, err)
+	}
+	if n := len(laptop.keys.Members()); n != 2 {
+		t.Errorf("%d members", n)
+	}
+}
+
+// TestPairingSlow joins through a cloud that shows everything late, and parts of it.
+func TestPairingSlow(t *testing.T) {
+	w := newWorld(t)
+	w.cloud.Now = time.Now
+	seed := seeds(t, 1)[0]
+	view := func(n uint64) *replicatest.View {
+		return &replicatest.View{Cloud: w.cloud, Seed: seed + n, Delay: 20 * time.Millisecond, FailGet: 0.1}
+	}
+	laptop := w.found("laptop")
+	laptop.state.put("1", "x")
+	laptop.sync(full)
+	laptop.SetRemotes(named([]replica.Remote{view(1)}))
+	slow := view(2)
+	p := w.pair(laptop, "phone", meeting{remotes: []replica.Remote{slow}, find: 500 * time.Second})
+	if p.inviter != nil || p.joiner != nil {
+		t.Fatalf("seed %d: the inviter says %v, the joiner %v", seed, p.inviter, p.joiner)
+	}
+	slow.FailGet = 0
+	phone := w.device("phone", p.keys, nil, slow)
+	if _, err := phone.Join(context.Background(), replica.JoinOptions{Epoch: p.epoch, Every: 5 * time.Millisecond}); err != nil {
+		t.Fatalf("seed %d: %v", seed, err)
+	}
+	time.Sleep(30 * time.Millisecond)
+	phone.sync(full)
+	w.same(laptop, phone)
 }
