@@ -100,7 +100,14 @@ func encrypt(to age.Recipient, front, frames []byte) ([]byte, error) {
 
 // checkShape refuses what cannot be an object, at no cost.
 func checkShape(object []byte) error {
-	size := len(object)
+	if err := checkSize(len(object)); err != nil {
+		return err
+	}
+	return checkAgeHeader(object)
+}
+
+// checkSize refuses a size that no object has.
+func checkSize(size int) error {
 	switch _, ok := agePlain(size); {
 	case size < minObject:
 		return bad("it has %d bytes, fewer than any object", size)
@@ -109,7 +116,7 @@ func checkShape(object []byte) error {
 	case size != padme(size) || !ok:
 		return bad("it has %d bytes, as no object has", size)
 	}
-	return checkAgeHeader(object)
+	return nil
 }
 
 // checkAgeHeader says whether an age file has exactly one hybrid stanza.

@@ -234,20 +234,9 @@ func (k *Keyring) open(r Ref, object []byte) (log, frames []byte, id string, err
 	if err != nil {
 		return nil, nil, "", err
 	}
-	h, err := parseHeader(signed)
+	h, err := k.checkHeader(r, signed, signature, key.name)
 	if err != nil {
 		return nil, nil, "", err
-	}
-	if h.Version == 1 {
-		if err := k.match(h, r, key.name); err != nil {
-			return nil, nil, "", err
-		}
-	}
-	if err := k.checkSigned(r, signed, signature); err != nil {
-		return nil, nil, "", err
-	}
-	if h.Version != 1 {
-		return nil, nil, "", newer(h.Version)
 	}
 	if frames, err = splitFrames(rest, h); err != nil {
 		return nil, nil, "", err
@@ -259,6 +248,27 @@ func (k *Keyring) open(r Ref, object []byte) (log, frames []byte, id string, err
 		k.remember(r.Writer, key)
 	}
 	return h.Log, frames, headerID(signed), nil
+}
+
+// checkHeader reads a signed header of an object that was sealed to an epoch, and
+// checks that it is r's.
+func (k *Keyring) checkHeader(r Ref, signed, signature []byte, epoch string) (*header, error) {
+	h, err := parseHeader(signed)
+	if err != nil {
+		return nil, err
+	}
+	if h.Version == 1 {
+		if err := k.match(h, r, epoch); err != nil {
+			return nil, err
+		}
+	}
+	if err := k.checkSigned(r, signed, signature); err != nil {
+		return nil, err
+	}
+	if h.Version != 1 {
+		return nil, newer(h.Version)
+	}
+	return h, nil
 }
 
 // match compares what a header says with what was asked for.
