@@ -74,6 +74,12 @@ type Sealer interface {
 	// version of the format; any other error says that it is bad.
 	Open(r Ref, object []byte) (log, frames []byte, id string, err error)
 
+	// OpenAt opens the object r to read parts of its frames; object reads its bytes, of
+	// which there are size. It checks all that Open checks but the payload's hash, so
+	// what is read has to be held against hashes from elsewhere. Errors are those of
+	// Open, and those of reading object.
+	OpenAt(r Ref, object io.ReaderAt, size int64) (log []byte, frames *io.SectionReader, id string, err error)
+
 	// Absorb takes the payload (decompressed frames) of an opened door, member or
 	// epoch object into the keyring. It reports whether the set of members or of
 	// known epochs changed. The order of calls does not matter.

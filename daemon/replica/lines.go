@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,12 @@ type blobLine struct {
 	Blob   string  `json:"blob"`
 	Size   int64   `json:"size"`
 	Chunks []chunk `json:"chunks"`
+	// Sums are the SHA-256 hashes of the chunks, one after the other, of which the id is
+	// made. Objects are the sizes of the packs' objects, in the order in which the chunks
+	// first name them. Both are needed to read a part; lines of earlier versions, and of
+	// blobs with an id of an earlier version, have none.
+	Sums    []byte  `json:"sums,omitempty"`
+	Objects []int64 `json:"objects,omitempty"`
 }
 
 // A chunk is one zstd frame in a pack: up to chunkSize bytes of a blob.
@@ -22,12 +29,27 @@ type chunk struct {
 	Length int64  `json:"length"` // of the frame
 }
 
+// A condemnLine says that a pack will go: as a place of blobs it does not count any
+// more. It is written by the writer of the pack.
+type condemnLine struct {
+	Pack   uint64 `json:"condemn"`
+	Writer string `json:"writer"`
+}
+
+// A forgetLine says that a blob was purged: where no record refers to it, its bytes
+// go at once.
+type forgetLine struct {
+	Blob string `json:"forget"`
+}
+
 // payload is what an entry's lines hold.
 type payload struct {
 	changes []byte     // change lines, for State.Join
 	blobs   []blobLine // where blobs lie, for the notes
-	carried []byte     // lines of kinds that this version does not know, verbatim
-	by      reach      // in whose name the change lines have values
+	condemn []condemnLine
+	forget  []forgetLine
+	carried []byte // lines of kinds that this version does not know, verbatim
+	by      reach  // in whose name the change lines have values
 }
 
 var (
@@ -36,7 +58,7 @@ var (
 )
 
 // lineKinds are the keys that tell the kinds of lines which this version knows.
-var lineKinds = []string{"collection", "blob"}
+var lineKinds = []string{"collection", "blob", "condemn", "forget"}
 
 // splitLines sorts the lines of an entry by their kind.
 func splitLines(lines []byte) (payload, error) {
@@ -72,14 +94,8 @@ func splitLines(lines []byte) (payload, error) {
 		}
 		take(at)
 		start = at + end + 1
-		if kind == "blob" {
-			b, err := parseBlobLine(line)
-			if err != nil {
-				return payload{}, err
-			}
-			p.blobs = append(p.blobs, b)
-		} else {
-			p.carried = append(append(p.carried, line...), '\n')
+		if err := p.addOther(kind, line); err != nil {
+			return payload{}, err
 		}
 	}
 	take(len(lines))
@@ -112,7 +128,33 @@ func (l *lastStamp) flush(by reach) {
 	}
 }
 
-// lineKind is "collection", "blob", or empty for a kind that is not known here.
+// addOther takes a line that is no change line.
+func (p *payload) addOther(kind string, line []byte) error {
+	switch kind {
+	case "blob":
+		b, err := parseBlobLine(line)
+		p.blobs = append(p.blobs, b)
+		return err
+	case "condemn":
+		var c condemnLine
+		if err := json.Unmarshal(line, &c); err != nil || c.Pack == 0 || !validDevice(c.Writer) {
+			return errors.New("a line condemns what cannot be a pack")
+		}
+		p.condemn = append(p.condemn, c)
+	case "forget":
+		var f forgetLine
+		if err := json.Unmarshal(line, &f); err != nil || !validDevice(f.Blob) {
+			return errors.New("a line forgets what cannot be a blob")
+		}
+		p.forget = append(p.forget, f)
+	default:
+		p.carried = append(append(p.carried, line...), '\n')
+	}
+	return nil
+}
+
+// lineKind is "collection", "blob", "condemn", "forget", or empty for a kind that is
+// not known here.
 func lineKind(line []byte) (string, error) {
 	if bytes.HasPrefix(line, blobPrefix) {
 		return "blob", nil
@@ -143,16 +185,41 @@ func parseBlobLine(line []byte) (blobLine, error) {
 			return b, errors.New("a line tells of what cannot be a chunk of a blob")
 		}
 	}
+	if len(b.Sums) != 0 && len(b.Sums) != sha256.Size*len(b.Chunks) || len(b.Objects) != 0 && len(b.Objects) != len(b.packs()) {
+		return b, errors.New("a line tells of what cannot be the hashes of a blob")
+	}
 	return b, nil
+}
+
+// packs are those in which the blob lies, in the order in which its chunks first name
+// them.
+func (b blobLine) packs() (packs []Ref) {
+	seen := map[Ref]bool{}
+	for i, c := range b.Chunks {
+		if i > 0 && c.Pack == b.Chunks[i-1].Pack && c.Writer == b.Chunks[i-1].Writer {
+			continue
+		}
+		if !seen[c.ref()] {
+			seen[c.ref()] = true
+			packs = append(packs, c.ref())
+		}
+	}
+	return packs
+}
+
+func (c chunk) ref() Ref { return Ref{Kind: "pack", Writer: c.Writer, Number: c.Pack} }
+
+func encodeLine(line any) []byte {
+	b, err := json.Marshal(line)
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return append(b, '\n')
 }
 
 func (b blobLine) encode() []byte {
 	if b.Chunks == nil {
 		b.Chunks = []chunk{}
 	}
-	line, err := json.Marshal(b)
-	if err != nil {
-		panic(err) // strings and numbers only
-	}
-	return append(line, '\n')
+	return encodeLine(b)
 }

@@ -94,6 +94,38 @@ func (l *link) getPart(ctx context.Context, name string, n int64) ([]byte, error
 	return object, nil
 }
 
+// getRange reads n bytes of an object from off on, into buf where that has room. Fewer
+// are an error, which leaves the remote in use: it may only show a part.
+func (l *link) getRange(ctx context.Context, name string, off, n int64, buf []byte) ([]byte, error) {
+	if err := l.failed(); err != nil {
+		return nil, err
+	}
+	l.count.requests.Add(1)
+	body, err := l.Remote.Get(ctx, name, off, n)
+	if errors.Is(err, ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, l.fail(ctx, fmt.Errorf("reading from the remote: %w", err))
+	}
+	defer body.Close()
+	if int64(cap(buf)) < n {
+		buf = make([]byte, n)
+	}
+	m, err := io.ReadFull(body, buf[:n])
+	l.count.bytesDown.Add(int64(m))
+	switch {
+	case err == nil:
+		l.count.down.Add(1)
+		return buf[:n], nil
+	case errors.Is(err, ErrNotFound):
+		return nil, ErrNotFound
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, fmt.Errorf("it has %d bytes where there should be %d", off+int64(m), off+n)
+	}
+	return nil, l.fail(ctx, fmt.Errorf("reading from the remote: %w", err))
+}
+
 func (l *link) put(ctx context.Context, name string, object []byte) error {
 	if err := l.failed(); err != nil {
 		return err

@@ -2,320 +2,271 @@ package replica
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"slices"
-	"strings"
 )
 
 // Blobs lie in packs: objects whose frames are the chunks of blobs, one zstd frame
-// for each 1 MiB, stored where it does not compress. Lines in entries tell where
-// they lie. A blob larger than a pack goes on in the next one.
+// for each 1 MiB, stored where it does not compress. A blob larger than a pack goes on
+// in the next one; its line is told once the last of it is sealed. What is sealed of
+// it until then is noted, so that packing goes on after a restart.
 const (
 	chunkSize = 1 << 20
 	packSize  = 15 << 20 // frames in one pack, so that the object stays under 16 MiB
-	maxCopies = 4        // places of one blob that are remembered
 )
+
+// A packNote is a pack that was sealed here.
+type packNote struct {
+	ID  string `json:"id"`
+	Seq uint64 `json:"seq,omitempty"` // of the outbox
+}
+
+func packKey(ref Ref) string { return fmt.Sprintf("pack/%s/%016x", ref.Writer, ref.Number) }
 
 // A packing is a pack being filled.
 type packing struct {
 	p      *pass
 	number uint64
 	frames []byte
-	done   []blobLine // blobs whose last chunk is in it
+	done   []*growing // blobs whose last chunk is in it
+	part   *growing   // the blob that is being added
+	moved  *growing   // the blob some of whose chunks are being moved
 	buf    []byte
+}
+
+// A growing is the line of a blob while the blob is being packed.
+type growing struct {
+	Line  blobLine         `json:"line"`
+	Sizes map[string]int64 `json:"sizes"` // of the objects of sealed packs, by packKey
+	old   bool             // its id is of an earlier version: the hashes prove nothing
+}
+
+// errHold says that no more is to be packed in this pass: no remote takes what is
+// sealed.
+var errHold = errors.New("no remote takes what is packed")
+
+func (p *pass) newPacking() *packing {
+	return &packing{p: p, number: p.getSelf().Pack + 1, buf: make([]byte, chunkSize)}
 }
 
 // packBlobs puts blobs that came to State since the last time into packs.
 func (p *pass) packBlobs(ctx context.Context) error {
-	self := p.getSelf()
-	ids, next, err := p.state.NewBlobs(ctx, self.Blobs)
-	if err != nil {
-		return fmt.Errorf("looking for new blobs: %w", err)
-	}
-	if len(ids) == 0 {
-		return nil
-	}
-	k := &packing{p: p, number: self.Pack + 1, buf: make([]byte, chunkSize)}
-	for _, id := range ids {
-		if known, err := p.state.Note(ctx, "blob/"+id); err != nil {
+	k := p.newPacking()
+	for {
+		self := p.getSelf()
+		ids, next, err := p.state.NewBlobs(ctx, self.Blobs)
+		if err != nil {
+			return fmt.Errorf("looking for new blobs: %w", err)
+		}
+		if len(ids) == 0 {
+			return nil
+		}
+		for _, id := range ids {
+			if ok, err := p.hasCopy(ctx, id); err != nil {
+				return err
+			} else if ok {
+				continue
+			}
+			if err := k.add(ctx, id); errors.Is(err, errHold) {
+				return nil
+			} else if err != nil {
+				return fmt.Errorf("packing blob %s: %w", id, err)
+			}
+		}
+		if err := k.seal(ctx); errors.Is(err, errHold) {
+			return nil
+		} else if err != nil {
 			return err
-		} else if known != nil {
-			continue
 		}
-		if err := k.add(ctx, id); err != nil {
-			return fmt.Errorf("packing blob %s: %w", id, err)
+		self = p.getSelf()
+		self.Blobs = next
+		if err := p.setSelf(ctx, self, nil); err != nil {
+			return err
 		}
 	}
-	if err := k.seal(ctx); err != nil {
-		return err
-	}
-	self = p.getSelf()
-	self.Blobs = next
-	return p.setSelf(ctx, self, nil)
 }
 
-// add puts a blob into packs.
+// add puts a blob that State has into packs. One that State has not is left out: it
+// was taken back, or dropped, meanwhile.
 func (k *packing) add(ctx context.Context, id string) error {
 	r, size, err := k.p.state.OpenBlob(ctx, id)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it was taken back meanwhile
+		return nil
 	}
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	line := blobLine{Blob: id, Size: size}
-	for left := size; left > 0; {
+	g, err := k.begin(ctx, id, size, r)
+	if err != nil {
+		return err
+	}
+	k.part = g
+	defer func() { k.part = nil }()
+	if k.frames == nil {
+		k.frames = make([]byte, 0, min(size+size>>8+1024, packSize))
+	}
+	for left := size - int64(len(g.Line.Chunks))*chunkSize; left > 0; {
 		data := k.buf[:min(left, chunkSize)]
 		if _, err := io.ReadFull(r, data); err != nil {
-			return err
+			return k.damaged(ctx, id, err)
 		}
 		left -= int64(len(data))
-		if len(k.frames)+chunkSize+1024 > packSize {
-			if err := k.seal(ctx); err != nil {
-				return err
-			}
+		sum := sha256.Sum256(data)
+		at, err := k.chunk(ctx, func(dst []byte) []byte { return k.p.codec.compress(dst, data) })
+		if err != nil {
+			return err
 		}
-		start := len(k.frames)
-		k.frames = k.p.codec.compress(k.frames, data)
-		line.Chunks = append(line.Chunks, chunk{k.number, k.p.sealer.Device(), int64(start), int64(len(k.frames) - start)})
+		g.Line.Chunks = append(g.Line.Chunks, at)
+		g.Line.Sums = append(g.Line.Sums, sum[:]...)
 	}
-	k.done = append(k.done, line)
+	if ok, err := k.check(ctx, g); err != nil || !ok {
+		return err
+	}
+	k.done = append(k.done, g)
 	return nil
+}
+
+// begin begins a blob, or goes on with the one of which a part is sealed.
+func (k *packing) begin(ctx context.Context, id string, size int64, r io.Reader) (*growing, error) {
+	var g growing
+	if ok, err := k.p.note(ctx, "packing", &g); err != nil {
+		return nil, err
+	} else if !ok || g.Line.Blob != id || g.Line.Size != size {
+		return &growing{Line: blobLine{Blob: id, Size: size}, Sizes: map[string]int64{}}, nil
+	}
+	skip := int64(len(g.Line.Chunks)) * chunkSize
+	if s, ok := r.(io.Seeker); ok {
+		_, err := s.Seek(skip, io.SeekStart)
+		return &g, err
+	}
+	_, err := io.CopyN(io.Discard, r, skip)
+	return &g, err
+}
+
+// chunk adds a frame, which frame appends to the frames, and says where it lies.
+func (k *packing) chunk(ctx context.Context, frame func(dst []byte) []byte) (chunk, error) {
+	if len(k.frames)+chunkSize+1024 > packSize {
+		if err := k.seal(ctx); err != nil {
+			return chunk{}, err
+		}
+	}
+	start := len(k.frames)
+	k.frames = frame(k.frames)
+	return chunk{k.number, k.p.sealer.Device(), int64(start), int64(len(k.frames) - start)}, nil
+}
+
+// check says whether the bytes that were packed are the blob's. It is not told of
+// otherwise: the file was damaged.
+func (k *packing) check(ctx context.Context, g *growing) (bool, error) {
+	line := &g.Line
+	if line.Size == 0 || k.p.state.BlobIs(line.Blob, line.Size, line.Sums) {
+		return true, nil
+	}
+	r, _, err := k.p.state.OpenBlob(ctx, line.Blob)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	whole := sha256.New()
+	if _, err := io.Copy(whole, r); err != nil {
+		return false, k.damaged(ctx, line.Blob, err)
+	}
+	if !k.p.state.BlobIs(line.Blob, 1, whole.Sum(nil)) {
+		return false, k.damaged(ctx, line.Blob, errors.New("its bytes are others than when it was stored"))
+	}
+	g.old = true
+	return true, nil
+}
+
+// damaged notes that the bytes of a blob here are not what they were. The others are
+// packed all the same.
+func (k *packing) damaged(ctx context.Context, id string, why error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return k.p.wait(ctx, "packing/"+id, waitNote{
+		Kind: "blob", Device: k.p.sealer.Device(),
+		What: fmt.Sprintf("the bytes of blob %s on this device are damaged, so they are not sent: %v", id, why),
+		Do:   "import what it came from again",
+	})
 }
 
 // seal seals the pack, and notes where the blobs lie that are whole with it.
 func (k *packing) seal(ctx context.Context) error {
-	self, n := k.p.getSelf(), notes{}
-	for _, line := range k.done {
-		n.set("blob/"+line.Blob, []blobLine{line})
-		n["fresh/"+line.Blob] = []byte("{}")
-	}
-	if len(k.frames) == 0 {
-		if len(n) == 0 {
-			return nil
+	p := k.p
+	if len(k.frames) > 0 {
+		if err := p.room(ctx); err != nil {
+			return err
 		}
-		k.done = nil
-		return k.p.setSelf(ctx, self, n) // empty blobs lie nowhere
 	}
-	ref := Ref{Kind: "pack", Writer: self.Device, Number: k.number}
-	object, id, err := k.p.sealer.Seal(ref, k.p.newHeader(self).encode(), k.frames)
-	if err != nil {
-		return fmt.Errorf("sealing a pack: %w", err)
+	self, n := p.getSelf(), notes{}
+	var list []staged
+	if len(k.frames) > 0 {
+		ref := Ref{Kind: "pack", Writer: self.Device, Number: k.number}
+		object, id, err := p.sealer.Seal(ref, p.newHeader(self).encode(), k.frames)
+		if err != nil {
+			return fmt.Errorf("sealing a pack: %w", err)
+		}
+		self.Pack = k.number
+		list = append(list, staged{ref, id, object})
+		n.set(packKey(ref), packNote{ID: id, Seq: self.Seq + 1})
+		n.set(fmt.Sprintf("held/%016x", self.Seq+1), ref)
+		for _, g := range append(k.done, k.part, k.moved) {
+			if g != nil {
+				g.Sizes[packKey(ref)] = int64(len(object))
+			}
+		}
 	}
-	self.Pack = k.number
-	n.set(packKey(self.Device, k.number), logNote{ID: id, Seq: self.Seq + 1})
-	if err := k.p.stage(ctx, self, n, staged{ref, id, object}); err != nil {
+	if err := k.tell(ctx, n); err != nil || len(n) == 0 {
 		return err
 	}
-	k.number, k.frames, k.done = k.number+1, k.frames[:0], nil
-	k.p.wake()
+	if err := p.stage(ctx, self, n, list...); err != nil {
+		return err
+	}
+	if len(list) > 0 {
+		k.number, k.frames = k.number+1, k.frames[:0]
+		p.wake()
+	}
+	k.done = nil
 	return nil
 }
 
-func packKey(device string, n uint64) string { return fmt.Sprintf("pack/%s/%016x", device, n) }
-
-// freshBlobs are the blobs of which no entry tells yet, and the lines that do.
-func (p *pass) freshBlobs(ctx context.Context) (ids []string, lines []byte, err error) {
-	err = p.eachNote(ctx, "fresh/", func(id string, _ []byte) error {
-		copies, err := p.copies(ctx, id)
-		if err != nil || len(copies) == 0 {
-			return err
-		}
-		ids = append(ids, id)
-		lines = append(lines, copies[0].encode()...)
-		return nil
-	})
-	return ids, lines, err
+// tell adds to notes the lines of blobs that are whole now, and the one of which a
+// part is sealed.
+func (k *packing) tell(ctx context.Context, n notes) error {
+	var lines []blobLine
+	for _, g := range k.done {
+		lines = append(lines, g.finished())
+		n["fresh/"+g.Line.Blob] = lines[len(lines)-1].encode()
+		n["packing"] = nil
+	}
+	if k.part != nil {
+		n.set("packing", k.part)
+	}
+	return k.p.blobNotes(ctx, n, lines)
 }
 
-// copies are the places where a blob is known to lie.
-func (r *Replica) copies(ctx context.Context, id string) ([]blobLine, error) {
-	var copies []blobLine
-	_, err := r.note(ctx, "blob/"+id, &copies)
-	return copies, err
-}
-
-// blobNotes adds to notes where blobs lie.
-func (p *pass) blobNotes(ctx context.Context, n notes, lines []blobLine) error {
-	for _, line := range lines {
-		key := "blob/" + line.Blob
-		var copies []blobLine
-		if earlier, ok := n[key]; ok {
-			if err := json.Unmarshal(earlier, &copies); err != nil {
-				return err
-			}
-		} else if _, err := p.note(ctx, key, &copies); err != nil {
-			return err
-		}
-		same := func(c blobLine) bool { return slices.Equal(c.Chunks, line.Chunks) }
-		if len(copies) < maxCopies && !slices.ContainsFunc(copies, same) {
-			n.set(key, append(copies, line))
-		}
+// finished is the line of a blob all of whose packs are sealed.
+func (g *growing) finished() blobLine {
+	line := g.Line
+	if g.old {
+		line.Sums = nil
 	}
-	return nil
-}
-
-// forgetPacks takes back where blobs lie in packs of a former device of this
-// State, so that they are packed again.
-func (r *Replica) forgetPacks(ctx context.Context, device string, n notes) error {
-	err := r.eachNote(ctx, "blob/", func(id string, value []byte) error {
-		var copies []blobLine
-		if err := json.Unmarshal(value, &copies); err != nil {
-			return err
+	line.Objects = nil
+	for _, ref := range line.packs() {
+		size, ok := g.Sizes[packKey(ref)]
+		if !ok {
+			line.Objects = nil
+			break
 		}
-		others := slices.DeleteFunc(copies, func(c blobLine) bool {
-			return len(c.Chunks) == 0 || slices.ContainsFunc(c.Chunks, func(c chunk) bool { return c.Writer == device })
-		})
-		if len(others) == 0 {
-			n["blob/"+id], n["fresh/"+id] = nil, nil
-		}
-		return nil
-	})
-	return err
-}
-
-// Blob fetches a blob that State lacks from the remotes. The error is
-// fs.ErrNotExist where no entry told of it.
-func (r *Replica) Blob(ctx context.Context, id string) error {
-	if body, _, err := r.state.OpenBlob(ctx, id); err == nil {
-		return body.Close()
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
+		line.Objects = append(line.Objects, size)
 	}
-	copies, err := r.copies(ctx, id)
-	if err != nil {
-		return err
-	}
-	if len(copies) == 0 {
-		return fmt.Errorf("blob %s: no device has told of it: %w", id, fs.ErrNotExist)
-	}
-	p, end, err := r.begin(ctx, SyncOptions{})
-	if err != nil {
-		return err
-	}
-	defer end()
-	var errs []error
-	for _, line := range copies {
-		err := r.state.PutBlobAs(ctx, id, func(from int64) (io.ReadCloser, error) {
-			return io.NopCloser(&blobReader{ctx: ctx, p: p, line: line, at: int(from / chunkSize), read: from}), nil
-		})
-		if err == nil {
-			return p.clear(ctx, "blob/"+id)
-		}
-		errs = append(errs, err)
-	}
-	err = errors.Join(errs...)
-	if p.allFailed() || ctx.Err() != nil {
-		return fmt.Errorf("fetching blob %s: %w", id, err)
-	}
-	return errors.Join(fmt.Errorf("fetching blob %s: %w", id, err), p.wait(ctx, "blob/"+id, waitNote{
-		Kind: "blob", Object: p.sealer.Name(copies[0].pack()), Device: copies[0].pack().Writer,
-		What: "the bytes of a blob are not on the remote, or not what they should be",
-		Do:   "run 'locker verify' on the device that has it; it puts the good ones again",
-	}))
-}
-
-// pack is the first pack in which a blob lies.
-func (b blobLine) pack() Ref {
-	if len(b.Chunks) == 0 {
-		return Ref{}
-	}
-	return Ref{Kind: "pack", Writer: b.Chunks[0].Writer, Number: b.Chunks[0].Pack}
-}
-
-// A blobReader reads the bytes of a blob out of packs, one pack at a time.
-type blobReader struct {
-	ctx    context.Context
-	p      *pass
-	line   blobLine
-	at     int // next chunk
-	pack   Ref
-	frames []byte
-	data   []byte
-	read   int64
-}
-
-func (b *blobReader) Read(buf []byte) (int, error) {
-	for len(b.data) == 0 {
-		if b.at == len(b.line.Chunks) {
-			if b.read != b.line.Size {
-				return 0, errors.New("its chunks are not as long as the blob")
-			}
-			return 0, io.EOF
-		}
-		if err := b.next(b.line.Chunks[b.at]); err != nil {
-			return 0, err
-		}
-		b.at++
-	}
-	n := copy(buf, b.data)
-	b.data, b.read = b.data[n:], b.read+int64(n)
-	return n, nil
-}
-
-// next opens a chunk.
-func (b *blobReader) next(c chunk) error {
-	if ref := (Ref{Kind: "pack", Writer: c.Writer, Number: c.Pack}); ref != b.pack {
-		o, v, err := b.p.fetch(b.ctx, ref)
-		if err == nil && v == closed {
-			if err := b.p.readMembersOnce(b.ctx); err != nil {
-				return err
-			}
-			o, v = b.p.open(ref, o.sealed)
-		}
-		switch {
-		case err != nil:
-			return err
-		case v == missing:
-			return fmt.Errorf("pack %s: %w", o.name, ErrNotFound)
-		case v == unreachable:
-			return b.p.reachError()
-		case v != found:
-			return fmt.Errorf("pack %s is not as it should be: %w", o.name, o.why)
-		}
-		b.pack, b.frames = ref, o.frames
-	}
-	if c.Offset+c.Length > int64(len(b.frames)) {
-		return errors.New("a chunk lies beyond its pack")
-	}
-	var err error
-	b.data, err = b.p.codec.decompress(b.frames[c.Offset:c.Offset+c.Length], b.data[:0], chunkSize)
-	return err
-}
-
-// packsOf are the packs in which blobs are known to lie, with their ids where this
-// device made or read them.
-func (p *pass) packsOf(ctx context.Context) (map[Ref]string, error) {
-	packs := map[Ref]string{}
-	err := p.eachNote(ctx, "blob/", func(_ string, value []byte) error {
-		var copies []blobLine
-		if err := json.Unmarshal(value, &copies); err != nil {
-			return err
-		}
-		for _, line := range copies {
-			for _, c := range line.Chunks {
-				packs[Ref{Kind: "pack", Writer: c.Writer, Number: c.Pack}] = ""
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return packs, p.eachNote(ctx, "pack/", func(key string, value []byte) error {
-		var pack logNote
-		device, number, _ := strings.Cut(key, "/")
-		ref := Ref{Kind: "pack", Writer: device}
-		if _, err := fmt.Sscanf(number, "%x", &ref.Number); err != nil {
-			return err
-		}
-		err := json.Unmarshal(value, &pack)
-		packs[ref] = pack.ID
-		return err
-	})
+	return line
 }

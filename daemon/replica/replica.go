@@ -226,11 +226,12 @@ type Replica struct {
 	waiting sync.Mutex
 	waits   map[string]*waitNote
 
-	mu      sync.Mutex // guards what follows
-	remotes []Named
-	self    selfNote
-	checked map[string]bool  // the remotes on which this process made the clone check
-	synced  map[string]int64 // when a remote last had everything, ms
+	mu       sync.Mutex // guards what follows
+	remotes  []Named
+	self     selfNote
+	lastPack *openPack        // of which the last reading of a part fetched pieces
+	checked  map[string]bool  // the remotes on which this process made the clone check
+	synced   map[string]int64 // when a remote last had everything, ms
 }
 
 // New returns a replica. It reads its notes and gives the keyring what is known of

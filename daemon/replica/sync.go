@@ -45,6 +45,8 @@ type pass struct {
 	entries     int
 	mended      atomic.Int64 // objects that were put again
 	buffers     sync.Pool
+	pack        *openPack // the pack that is being read
+	spare       []byte    // memory for the next one
 
 	wakers []chan struct{} // one for each remote that is being sent to
 }
