@@ -42,6 +42,23 @@ func (r *Replica) usable(ctx context.Context, line blobLine) (bool, error) {
 	return true, nil
 }
 
+// A condemnedSet is all packs that are condemned.
+type condemnedSet map[Ref]bool
+
+func (r *Replica) allCondemned(ctx context.Context) (condemnedSet, error) {
+	set := condemnedSet{}
+	return set, r.eachNote(ctx, "condemned/", func(key string, _ []byte) error {
+		ref, err := parsePackKey(key)
+		set[ref] = true
+		return err
+	})
+}
+
+// usable says whether a copy counts.
+func (s condemnedSet) usable(line blobLine) bool {
+	return !slices.ContainsFunc(line.Chunks, func(c chunk) bool { return s[c.ref()] })
+}
+
 // hasCopy says whether there is a copy of a blob that counts.
 func (r *Replica) hasCopy(ctx context.Context, id string) (bool, error) {
 	copies, err := r.copies(ctx, id)
@@ -73,10 +90,13 @@ func (r *Replica) referred(ctx context.Context, id string) (bool, error) {
 	return is, err
 }
 
-// placeNotes adds to notes what the lines of an entry tell of blobs and packs.
-func (p *pass) placeNotes(ctx context.Context, n notes, lines payload) error {
+// placeNotes adds to notes what lines by a device tell of blobs and packs.
+func (p *pass) placeNotes(ctx context.Context, n notes, by string, lines payload) error {
 	for _, c := range lines.condemn {
 		ref := Ref{Kind: "pack", Writer: c.Writer, Number: c.Pack}
+		if c.Writer != by {
+			continue // nobody condemns another's
+		}
 		is, err := p.condemned(ctx, ref)
 		if err != nil {
 			return err
@@ -87,7 +107,7 @@ func (p *pass) placeNotes(ctx context.Context, n notes, lines payload) error {
 		}
 	}
 	for _, f := range lines.forget {
-		n["forget/"+f.Blob] = []byte("{}")
+		n["forget/"+f.Blob], n["hurry"] = []byte("{}"), []byte("{}")
 	}
 	return p.blobNotes(ctx, n, lines.blobs)
 }
@@ -164,7 +184,7 @@ const (
 // once, and from all remotes once all devices have read of it.
 func (p *pass) forgetBlobs(n notes, ids ...string) {
 	for _, id := range ids {
-		n["forget/"+id] = []byte("{}")
+		n["forget/"+id], n["hurry"] = []byte("{}"), []byte("{}")
 		n[sayForget+id] = encodeLine(forgetLine{id})
 	}
 }

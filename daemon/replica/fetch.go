@@ -293,8 +293,14 @@ func (b *blobReader) chunk(pack *openPack, c chunk) ([]byte, error) {
 		return nil, fmt.Errorf("pack %s: %w", pack.name, err)
 	}
 	b.room = data
-	if sum := sha256.Sum256(data); len(b.line.Sums) > 0 && string(sum[:]) != string(b.line.Sums[b.at*sha256.Size:][:sha256.Size]) {
+	if !b.isChunk(b.at, data) {
 		return nil, fmt.Errorf("pack %s holds other bytes than those of the blob", pack.name)
 	}
 	return data, nil
+}
+
+// isChunk says whether bytes are those of chunk i, as far as the line has its hash.
+func (b *blobReader) isChunk(i int, data []byte) bool {
+	sum := sha256.Sum256(data)
+	return len(b.line.Sums) == 0 || string(sum[:]) == string(b.line.Sums[i*sha256.Size:][:sha256.Size])
 }

@@ -16,9 +16,11 @@ type link struct {
 	Named
 	count *counts
 
-	mu   sync.Mutex
-	err  error
-	sure bool // the clone check was made: this device may put
+	mu      sync.Mutex
+	err     error
+	full    bool // it takes no packs for want of room
+	sending bool // it is being sent to
+	sure    bool // the clone check was made: this device may put
 }
 
 // counts are what a pass did, over all remotes.
@@ -127,11 +129,22 @@ func (l *link) getRange(ctx context.Context, name string, off, n int64, buf []by
 }
 
 func (l *link) put(ctx context.Context, name string, object []byte) error {
+	err := l.tryPut(ctx, name, object)
+	if isFull(err) {
+		return l.fail(ctx, err)
+	}
+	return err
+}
+
+// tryPut is put, but that a remote that has no room for the object stays in use.
+func (l *link) tryPut(ctx context.Context, name string, object []byte) error {
 	if err := l.failed(); err != nil {
 		return err
 	}
 	l.count.requests.Add(1)
-	if err := l.Remote.Put(ctx, name, bytes.NewReader(object), int64(len(object))); err != nil {
+	if err := l.Remote.Put(ctx, name, bytes.NewReader(object), int64(len(object))); isFull(err) && ctx.Err() == nil {
+		return fmt.Errorf("the remote is full: %w", err)
+	} else if err != nil {
 		return l.fail(ctx, fmt.Errorf("writing to the remote: %w", err))
 	}
 	l.count.up.Add(1)

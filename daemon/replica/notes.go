@@ -23,14 +23,26 @@ import (
 //	member/NAME/ID        memberNote: what the keyring absorbed, to be absorbed at start
 //	mine                  mineNote: this device's door, and spares of it
 //	blob/ID               []blobLine: where copies of the bytes of a blob lie
-//	pack/DEVICE/NUMBER    logNote: a pack that was sealed here
-//	fresh/ID              a blob whose line is not in an entry yet
 //	base/DEVICE           baseNote: the newest base that is known of a device
 //	run/NUMBER            runNote: a run of this device
 //	cover/NUMBER          coverNote: what base NUMBER of this device lets go
 //	rest/REMOTE           restNote: how far a remote rests on bases of this device
 //	read/REMOTE/NUMBER    a run of this device that was read back from a remote
 //	part/DEVICE           partNote: what was joined of a base that is not joined whole yet
+//	pack/DEVICE/NUMBER    packNote: a pack that was sealed here and is not deleted
+//	packing               growing: a blob of which a part is in sealed packs
+//	held/SEQ              a pack whose sealed bytes are kept here
+//	late/REMOTE/SEQ       lateNote: a line of the outbox that waits for room
+//	behind/SEQ            the deletion of a pack that waits for all packs before it
+//	probe/REMOTE          when a full remote was last tried, ms
+//	condemned/DEVICE/NUM  condemnNote: a pack that will go
+//	consent               something was condemned since references were looked through
+//	dead/ID               since when no record refers to a blob, ms
+//	forget/ID             a blob that was purged
+//	hurry                 something was purged since packs were last tidied
+//	fresh/ID              a line about a blob that is not in an entry yet
+//	fresh/~1/ID           the same of one that forgets a blob
+//	fresh/~2/DEVICE/NUM   the same of one that condemns a pack
 //	carry/DEVICE/NUMBER   lines of newer kinds, verbatim
 //	meet/NAME             meetNote: a meeting whose objects are to be deleted
 //	again/DEVICE          jobNote: what is being published again of a removed log
@@ -93,6 +105,7 @@ type peerNote struct {
 	Gap    int64             `json:"gap,omitempty"`    // when its gaps were last tried, ms
 	Mark   uint64            `json:"mark,omitempty"`   // newest mark that was seen
 	Shown  uint64            `json:"shown,omitempty"`  // newest entry of this device that it has seen
+	Passed uint64            `json:"passed,omitempty"` // the same by its entries up to Read: nothing of it from before is unread
 	Member uint64            `json:"member,omitempty"` // next membership object to probe
 	Epoch  uint64            `json:"epoch,omitempty"`  // newest epoch that was read
 
@@ -274,7 +287,8 @@ func (r *Replica) succeed(ctx context.Context, former selfNote, device string) (
 	}
 	var sent uint64
 	n := notes{}
-	for _, prefix := range []string{"out/", "sent/", "state/", "wait/", "mend/", "run/", "cover/", "rest/", "read/"} {
+	ownNotes := []string{"out/", "sent/", "state/", "wait/", "mend/", "run/", "cover/", "rest/", "read/", "packing", "held/", "late/", "behind/", "probe/", sayCondemn}
+	for _, prefix := range ownNotes {
 		err := r.eachNote(ctx, prefix, func(key string, value []byte) error {
 			n[prefix+key] = nil
 			if prefix == "sent/" {

@@ -15,7 +15,7 @@ import (
 // a place in the list, and is sent what follows, one after the other: so a number
 // is put only after its predecessor, a membership object before what it admits, a
 // pack before the entry that names it. The files stay, to be put again when a
-// remote has lost them.
+// remote has lost them, but for packs (see lanes.go).
 
 // staged is an object on its way into the outbox, or, without bytes, the deletion
 // of one.
@@ -158,14 +158,20 @@ func (p *pass) sendTo(ctx context.Context, l *link, upTo uint64) error {
 		if err := p.state.SetNotes(ctx, n); err != nil {
 			return err
 		}
+		p.progressed()
 	}
 	return nil
 }
 
-// sendOne does one line of the outbox on one remote.
+// sendOne does one line of the outbox on one remote, or puts it aside.
 func (p *pass) sendOne(ctx context.Context, l *link, seq uint64, out outNote, n notes) error {
 	name := p.sealer.Name(out.Ref)
+	aside, err := p.aside(ctx, l, seq, out)
 	switch {
+	case err != nil:
+		return err
+	case aside:
+		return p.putAside(ctx, l, seq, out, n)
 	case out.Delete:
 		return l.delete(ctx, name)
 	case out.Gone:
@@ -175,6 +181,9 @@ func (p *pass) sendOne(ctx context.Context, l *link, seq uint64, out outNote, n 
 	if err != nil {
 		if object, err = p.fromRemotes(ctx, out, err); err != nil {
 			return err
+		}
+		if object == nil {
+			return nil
 		}
 	}
 	if out.Ref.Kind == "door" {
@@ -194,7 +203,13 @@ func (p *pass) sendOne(ctx context.Context, l *link, seq uint64, out outNote, n 
 			return err
 		}
 	}
-	if err := l.put(ctx, name, object); err != nil {
+	put := l.put
+	if out.Ref.Kind == "pack" {
+		put = l.tryPut
+	}
+	if err := put(ctx, name, object); isFull(err) && l.failed() == nil {
+		return p.putAside(ctx, l, seq, out, n)
+	} else if err != nil {
 		return err
 	}
 	if out.Put == 0 {
@@ -213,12 +228,22 @@ func (p *pass) fromRemotes(ctx context.Context, out outNote, lost error) ([]byte
 	if !errors.Is(lost, fs.ErrNotExist) && !errors.Is(lost, errDamaged) {
 		return nil, lost
 	}
-	p.log.Warn("a sealed object is lost here; looking for it on the remotes", "err", lost)
+	pack := out.Ref.Kind == "pack"
+	if !pack {
+		p.log.Warn("a sealed object is lost here; looking for it on the remotes", "err", lost)
+	}
 	for _, l := range p.links {
 		object, err := l.get(ctx, p.sealer.Name(out.Ref))
-		if err == nil && sumOf(object) == out.Sum {
+		switch {
+		case err != nil || sumOf(object) != out.Sum:
+		case pack:
+			return object, nil
+		default:
 			return object, p.keep(out.Ref, object)
 		}
+	}
+	if pack { // what is in it is packed again when it is missed
+		return nil, ctx.Err()
 	}
 	return nil, fmt.Errorf("a sealed object of this device is lost here and on the remotes, so nothing after it can be sent; put the folder of sealed objects back from a backup: %w", lost)
 }

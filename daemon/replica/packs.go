@@ -20,8 +20,9 @@ const (
 
 // A packNote is a pack that was sealed here.
 type packNote struct {
-	ID  string `json:"id"`
-	Seq uint64 `json:"seq,omitempty"` // of the outbox
+	ID   string `json:"id"`
+	Seq  uint64 `json:"seq,omitempty"`  // of the outbox
+	Size int64  `json:"size,omitempty"` // of its frames; 0: an earlier version sealed it
 }
 
 func packKey(ref Ref) string { return fmt.Sprintf("pack/%s/%016x", ref.Writer, ref.Number) }
@@ -216,8 +217,8 @@ func (k *packing) seal(ctx context.Context) error {
 		}
 		self.Pack = k.number
 		list = append(list, staged{ref, id, object})
-		n.set(packKey(ref), packNote{ID: id, Seq: self.Seq + 1})
-		n.set(fmt.Sprintf("held/%016x", self.Seq+1), ref)
+		n.set(packKey(ref), packNote{ID: id, Seq: self.Seq + 1, Size: int64(len(k.frames))})
+		n.set(heldKey(self.Seq+1), heldNote{Ref: ref, Size: int64(len(object))})
 		for _, g := range append(k.done, k.part, k.moved) {
 			if g != nil {
 				g.Sizes[packKey(ref)] = int64(len(object))

@@ -266,6 +266,9 @@ func (p *pass) apply(ctx context.Context, rd *reading, f fetched, key string) (v
 	}
 	if shown := f.header.Vector[self.Device]; shown.N <= self.Entry.N {
 		peer.Shown = max(peer.Shown, shown.N)
+		if peer.Read.N >= f.ref.Number {
+			peer.Passed = max(peer.Passed, shown.N)
+		}
 	}
 	if len(f.lines) > 0 {
 		self.Ack, peer.Spoke = true, p.now()
@@ -279,7 +282,7 @@ func (p *pass) apply(ctx context.Context, rd *reading, f fetched, key string) (v
 	n.set("self", self)
 	gone := fmt.Sprintf("missing/%s/%d", rd.device, f.ref.Number)
 	n["wait/"+key], n["wait/"+gone] = nil, nil
-	if err := p.blobNotes(ctx, n, lines.blobs); err != nil {
+	if err := p.placeNotes(ctx, n, rd.device, lines); err != nil {
 		return found, err
 	}
 	if err := p.noteSkew(ctx, rd.device, f.header, lines.carried); err != nil {

@@ -21,42 +21,50 @@ type piece struct {
 	size   int
 	next   []byte
 	urgent bool
+	fresh  []string // keys of the notes of lines that are told so
 	frame  chan []byte
 }
 
 // cut reads what is new in State, in pieces, and compresses them side by side.
 func (p *pass) cut(ctx context.Context, after []byte, pieces chan<- piece) error {
 	defer close(pieces)
-	for i := 0; ; i++ {
-		lines, next, urgent, err := p.state.Cut(ctx, after, pieceSize)
-		if err != nil || len(lines) == 0 {
-			return err
-		}
-		c := piece{len(lines), next, urgent, make(chan []byte, 1)}
-		go func() { c.frame <- p.codec.compressPiece(i, p.buffer(), lines) }()
+	i := 0
+	send := func(c piece, lines []byte) error {
+		c.size, c.frame = len(lines), make(chan []byte, 1)
+		go func(i int) { c.frame <- p.codec.compressPiece(i, p.buffer(), lines) }(i)
+		i++
 		select {
 		case pieces <- c:
+			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		after = next
 	}
+	err := p.freshLines(ctx, func(keys []string, lines []byte) error {
+		return send(piece{urgent: true, fresh: keys}, lines)
+	})
+	for err == nil {
+		var lines []byte
+		var c piece
+		if lines, c.next, c.urgent, err = p.state.Cut(ctx, after, pieceSize); err != nil || len(lines) == 0 {
+			return err
+		}
+		after = c.next
+		err = send(c, lines)
+	}
+	return err
 }
 
 // sealEntries seals what is new in State, as entries of bounded size, and an empty
 // one where an answer or a sign of life is due.
 func (p *pass) sealEntries(ctx context.Context) error {
 	self := p.getSelf()
-	fresh, blobLines, err := p.freshBlobs(ctx)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	pieces, cutting := make(chan piece, 3), make(chan error, 1)
 	go func() { cutting <- p.cut(ctx, self.Cut, pieces) }()
 
-	e := entry{cut: self.Cut, fresh: fresh, frames: p.codec.compressPiece(0, nil, blobLines), size: len(blobLines), urgent: len(fresh) > 0}
+	e := entry{cut: self.Cut}
 	sealed := false
 	for c := range pieces {
 		frame := <-c.frame
@@ -66,7 +74,11 @@ func (p *pass) sealEntries(ctx context.Context) error {
 			}
 			sealed, e = true, entry{frames: e.frames[:0]}
 		}
-		e.frames, e.size, e.cut, e.urgent = append(e.frames, frame...), e.size+c.size, c.next, e.urgent || c.urgent
+		e.frames, e.size, e.urgent = append(e.frames, frame...), e.size+c.size, e.urgent || c.urgent
+		e.fresh = append(e.fresh, c.fresh...)
+		if c.next != nil {
+			e.cut = c.next
+		}
 		p.release(frame)
 	}
 	if err := <-cutting; err != nil {
@@ -84,7 +96,7 @@ type entry struct {
 	size   int    // of the lines
 	cut    []byte // what is sealed with it
 	urgent bool
-	fresh  []string // blobs of which it tells
+	fresh  []string // keys of the notes of lines about blobs that it tells
 	notes  notes    // stored in the same write
 	adopts map[string]seen
 }
@@ -131,8 +143,8 @@ func (p *pass) sealEntry(ctx context.Context, e entry) error {
 	if err != nil {
 		return fmt.Errorf("sealing an entry: %w", err)
 	}
-	for _, blob := range e.fresh {
-		n["fresh/"+blob] = nil
+	if err := p.told(n, e.fresh, ref.Number); err != nil {
+		return err
 	}
 	if e.cut != nil {
 		self.Cut = e.cut

@@ -39,14 +39,16 @@ type pass struct {
 	readings    map[string]*reading
 	dirty       map[string]bool // peers whose notes changed beside any entry
 	membersRead bool
-	blocked     bool // a membership statement is named that is not there: no new data
-	lost        bool // a remote has not what it is known to have had
+	blocked     bool        // a membership statement is named that is not there: no new data
+	gaveUp      atomic.Bool // what was in a lost pack is to be packed again
+	lost        bool        // a remote has not what it is known to have had
 	doorProblem error
 	entries     int
 	mended      atomic.Int64 // objects that were put again
 	buffers     sync.Pool
-	pack        *openPack // the pack that is being read
-	spare       []byte    // memory for the next one
+	progress    chan struct{} // a line of the outbox was sent, or sending ended
+	pack        *openPack     // the pack that is being read
+	spare       []byte        // memory for the next one
 
 	wakers []chan struct{} // one for each remote that is being sent to
 }
@@ -58,7 +60,7 @@ func (r *Replica) begin(ctx context.Context, o SyncOptions) (*pass, func(), erro
 		r.pass.Unlock()
 		return nil, nil, err
 	}
-	p := &pass{Replica: r, o: o, readings: map[string]*reading{}, dirty: map[string]bool{}}
+	p := &pass{Replica: r, o: o, readings: map[string]*reading{}, dirty: map[string]bool{}, progress: make(chan struct{}, 1)}
 	r.mu.Lock()
 	for _, named := range r.remotes {
 		p.links = append(p.links, &link{Named: named, count: &p.counts})
@@ -166,6 +168,9 @@ func (p *pass) run(ctx context.Context) error {
 		return nil
 	}
 	if err := p.heal(ctx); err != nil || !p.o.Full {
+		return err
+	}
+	if err := p.repack(ctx); err != nil {
 		return err
 	}
 	self := p.getSelf()
@@ -500,6 +505,7 @@ func (p *pass) push(ctx context.Context) error {
 		}
 		wake := make(chan struct{}, 1)
 		p.wakers = append(p.wakers, wake)
+		l.sending = true
 		group.Go(func() {
 			err := p.keepSending(ctx, l, wake)
 			if err != nil && l.failed() == nil {
@@ -516,6 +522,9 @@ func (p *pass) push(ctx context.Context) error {
 	}
 	group.Wait()
 	p.wakers = nil
+	if err == nil && ctx.Err() == nil {
+		_, err = p.dropHeld(ctx)
+	}
 	return errors.Join(append(errs, err)...)
 }
 
@@ -542,6 +551,12 @@ func (p *pass) seal(ctx context.Context) error {
 	if err := p.packBlobs(ctx); err != nil {
 		return err
 	}
+	if ok, err := p.consent(ctx); err != nil || !ok {
+		return err
+	}
+	if err := p.tidyPacks(ctx); err != nil {
+		return err
+	}
 	if err := p.compact(ctx); err != nil {
 		if err := p.notCompacted(ctx, err); err != nil {
 			return err
@@ -562,13 +577,20 @@ func (p *pass) wake() {
 
 // keepSending sends what is sealed until wake is closed.
 func (p *pass) keepSending(ctx context.Context, l *link, wake <-chan struct{}) error {
-	failed := p.mendAll(ctx, l)
+	failed := errors.Join(p.mendAll(ctx, l), p.startLanes(ctx, l))
 	for open := true; open; {
 		_, open = <-wake
 		if failed == nil {
 			failed = p.sendTo(ctx, l, p.getSelf().Seq)
 		}
+		if failed != nil {
+			l.endSending()
+			p.progressed()
+		}
 		p.o.Progress.tell("sending", p.counts.bytesUp.Load(), 0)
+	}
+	if failed == nil {
+		failed = p.sendLate(ctx, l)
 	}
 	return failed
 }

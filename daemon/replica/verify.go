@@ -166,11 +166,16 @@ func (p *pass) healOn(ctx context.Context, l *link, all []known) error {
 	if err != nil {
 		return err
 	}
+	late, err := p.lateNames(ctx, l)
+	if err != nil {
+		return err
+	}
 	asked := 0
 	for _, k := range all {
 		name := p.sealer.Name(k.ref)
 		size, listed := names[name]
 		switch {
+		case late[name]: // it waits for room
 		case p.isGone(k.ref, own, rest):
 		case p.waitsFor("verify/" + l.Name + "/" + name), listed && k.size != 0 && size != k.size: // a part of it, perhaps
 			_, err = p.verifyOne(ctx, l, k)
@@ -207,7 +212,8 @@ func (p *pass) healOne(ctx context.Context, l *link, k known, name string) error
 			return errors.Join(p.mend(ctx, l, k, object), p.settled(ctx, l, k))
 		}
 		if !k.logged() {
-			return nil
+			_, err := p.replace(ctx, k)
+			return err
 		}
 	}
 	w := p.missingNotice(k.ref.Writer, k.ref.Number)
@@ -298,6 +304,10 @@ func (p *pass) verify(ctx context.Context, l *link) (Report, error) {
 	if err := l.failed(); err != nil {
 		return report, fmt.Errorf("%s: %w", l.Name, err)
 	}
+	late, err := p.lateNames(ctx, l)
+	if err != nil {
+		return report, err
+	}
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	work := make(chan known)
@@ -319,11 +329,16 @@ func (p *pass) verify(ctx context.Context, l *link) (Report, error) {
 		if ctx.Err() != nil || l.failed() != nil {
 			break
 		}
-		work <- k
+		if !late[p.sealer.Name(k.ref)] {
+			work <- k
+		}
 	}
 	close(work)
 	group.Wait()
 	if err := errors.Join(append(errs, l.failed(), ctx.Err())...); err != nil {
+		return report, err
+	}
+	if err := p.repack(ctx); err != nil {
 		return report, err
 	}
 	if err := p.verifyUnread(ctx, l, all, &report); err != nil {
@@ -405,6 +420,9 @@ func (p *pass) verifyOne(ctx context.Context, l *link, k known) (Report, error) 
 		r.Missing = []string{name}
 	} else {
 		r.Bad = []string{name}
+	}
+	if replaced, err := p.replace(ctx, k); err != nil || replaced {
+		return r, errors.Join(err, p.settled(ctx, l, k))
 	}
 	return r, p.wait(ctx, fmt.Sprintf("verify/%s/%s", l.Name, name), waitNote{
 		Kind: map[bool]string{true: "missing", false: "bad"}[absent], Object: name, Device: k.ref.Writer, Number: k.ref.Number,
