@@ -94,8 +94,8 @@ func (r *Replica) referred(ctx context.Context, id string) (bool, error) {
 func (p *pass) placeNotes(ctx context.Context, n notes, by string, lines payload) error {
 	for _, c := range lines.condemn {
 		ref := Ref{Kind: "pack", Writer: c.Writer, Number: c.Pack}
-		if c.Writer != by {
-			continue // nobody condemns another's
+		if c.Writer != by && slices.Contains(p.sealer.Members(), c.Writer) {
+			continue // nobody condemns a member's; who has adopted a log says what it said
 		}
 		is, err := p.condemned(ctx, ref)
 		if err != nil {

@@ -251,7 +251,7 @@ func (p *pass) joinRun(ctx context.Context, rd *reading, item runItem, part *par
 	n.set(peerKey(rd.device), peer)
 	self.Ack = true
 	n.set("self", self)
-	if err := p.blobNotes(ctx, n, lines.blobs); err != nil {
+	if err := p.placeNotes(ctx, n, rd.device, lines); err != nil {
 		return found, err
 	}
 	if lines.carried != nil {
