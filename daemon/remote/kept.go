@@ -101,3 +101,21 @@ func (s Spec) Text() string {
 	}
 	return text + ":" + s.Root
 }
+
+// signers are the backends whose owners sign in with a browser.
+var signers = []string{
+	"box", "drive", "dropbox", "google cloud storage", "hidrive", "huaweidrive", "kdrive", "onedrive", "pcloud",
+	"premiumizeme", "putio", "sharefile", "yandex", "zoho",
+}
+
+// instead are options that stand in for a sign-in.
+var instead = []string{
+	"token", "access_token", "client_credentials", "service_account_file", "service_account_credentials", "box_config_file",
+	"config_credentials", "env_auth", "anonymous",
+}
+
+// NeedsSignIn says whether the owner has to sign in before the remote can be used.
+func (s Spec) NeedsSignIn() bool {
+	return s.Kind == KindRclone && slices.Contains(signers, s.Type) &&
+		!slices.ContainsFunc(instead, func(option string) bool { return s.Options[option] != "" && s.Options[option] != "false" })
+}

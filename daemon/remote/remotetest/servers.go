@@ -69,10 +69,7 @@ func newWebDAVServer(t testing.TB) *Server {
 // newSFTPServer is OpenSSH's. Nobody names its key: it is met for the first time.
 func newSFTPServer(t testing.TB) *Server {
 	s := NewSFTP(t)
-	return &Server{Name: "sftp", Addr: s.addr, spec: func(addr, folder string) string {
-		host, port, _ := net.SplitHostPort(addr)
-		return fmt.Sprintf("rclone::sftp,host=%s,port=%s,user='%s',key_file='%s':%s", host, port, s.user, s.key, filepath.Join(s.Dir, folder))
-	}}
+	return &Server{Name: "sftp", Addr: s.addr, spec: s.specAt}
 }
 
 // newS3Server is gofakes3, with its objects in memory.

@@ -34,6 +34,28 @@ func (s *SFTP) SpecKnowing(knownHosts, folder string) string {
 	return fmt.Sprintf("rclone::sftp,%s,known_hosts_file='%s':%s", s.options, knownHosts, filepath.Join(s.Dir, folder))
 }
 
+// SpecUnknown is Spec where nobody says what the server's key is.
+func (s *SFTP) SpecUnknown(folder string) string { return s.specAt(s.addr, folder) }
+
+func (s *SFTP) specAt(addr, folder string) string {
+	host, port, _ := net.SplitHostPort(addr)
+	return fmt.Sprintf("rclone::sftp,host=%s,port=%s,user='%s',key_file='%s':%s", host, port, s.user, s.key, filepath.Join(s.Dir, folder))
+}
+
+// Fingerprint is that of the server's key, as OpenSSH prints it.
+func (s *SFTP) Fingerprint(t testing.TB) string {
+	t.Helper()
+	raw, err := os.ReadFile(s.KnownHosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, key, _, _, err := ssh.ParseKnownHosts(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.Type() + " " + ssh.FingerprintSHA256(key)
+}
+
 // NewSFTP starts a server that ends with the test, and skips the test where OpenSSH's
 // is not installed.
 func NewSFTP(t testing.TB) *SFTP {
