@@ -4,8 +4,9 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
-	"strconv"
+	"strings"
 )
 
 // What this device holds of a removed device's log it publishes in its own, with the
@@ -193,17 +194,26 @@ func (p *pass) inherit(ctx context.Context, device string) error {
 		return err
 	}
 	p.peers[device] = next
-	for _, kind := range []string{"missing/", "entry/"} {
-		prefix := kind + device + "/"
-		err := p.clearPrefix(ctx, prefix, func(key string) bool {
-			number, err := strconv.ParseUint(key[len(prefix):], 10, 64)
-			return err != nil || number > next.Read.N
-		})
-		if err != nil {
-			return err
+	return nil
+}
+
+// clearBeyond takes back what was noted of entries of a device that do not count, or
+// that others hold.
+func (p *pass) clearBeyond(ctx context.Context, device string) error {
+	limit, excused := p.limitOf(device), p.excused(device).N
+	var keys []string
+	if limit < math.MaxUint64 {
+		keys = []string{"unseen/" + device, "clock/" + device} // what it sees and does is of no matter
+	}
+	p.waiting.Lock()
+	for key, w := range p.waits {
+		kind, _, _ := strings.Cut(key, "/")
+		if w.Device == device && w.Number > 0 && (w.Number > limit || w.Number <= excused) && (kind == "missing" || kind == "entry" || kind == "lost") {
+			keys = append(keys, key)
 		}
 	}
-	return nil
+	p.waiting.Unlock()
+	return p.clear(ctx, keys...)
 }
 
 // vouch finds out which entries of a removed device's log are those that its pin

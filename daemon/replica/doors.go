@@ -45,22 +45,33 @@ const (
 	doorWatch = 60 * 60 * 1000 // ms
 )
 
-// A doorCopy is the payload of a spare: a sealed door, verbatim.
-type doorCopy struct {
+// A copyOf is the payload of a door or member object that carries another one: sealed,
+// verbatim.
+type copyOf struct {
 	Version int     `json:"v"`
 	Copy    *copied `json:"copy"`
 }
 
 type copied struct {
+	Kind   string `json:"kind,omitempty"`   // empty for a door
+	Writer string `json:"writer,omitempty"` // empty for a door
 	Number uint64 `json:"number"`
 	Object []byte `json:"object"`
 }
 
-// parseCopy reads the payload of a door that carries another; ok is false for any other
-// door.
+// ref is what is carried.
+func (c copied) ref() Ref {
+	if c.Kind == "" {
+		return doorRef(c.Number)
+	}
+	return Ref{Kind: c.Kind, Writer: c.Writer, Number: c.Number}
+}
+
+// parseCopy reads the payload of a door or member object that carries another one; ok is
+// false for what does not.
 func parseCopy(payload []byte) (c copied, ok bool) {
-	var d doorCopy
-	if json.Unmarshal(payload, &d) != nil || d.Copy == nil || d.Version != 1 {
+	var d copyOf
+	if json.Unmarshal(payload, &d) != nil || d.Copy == nil || d.Version != 1 || d.Copy.Kind != "" && d.Copy.Kind != "member" {
 		return c, false
 	}
 	return *d.Copy, true
@@ -69,7 +80,7 @@ func parseCopy(payload []byte) (c copied, ok bool) {
 // spareDoors seals the spares of a door, for which the keyring must hold the phrase.
 func (p *pass) spareDoors(self *selfNote, ref Ref, id string, object []byte) (mineNote, error) {
 	mine := mineNote{Door: seen{ref.Number, id}, At: p.now()}
-	payload, err := json.Marshal(doorCopy{1, &copied{ref.Number, object}})
+	payload, err := json.Marshal(copyOf{1, &copied{Number: ref.Number, Object: object}})
 	if err != nil {
 		return mine, err
 	}
@@ -152,30 +163,35 @@ func (p *pass) spareTaken(ctx context.Context, out outNote, why error) (bool, er
 	return false, nil
 }
 
-// absorbCopy takes the door that another one carries. bad is why it was refused.
+// absorbCopy takes the door or member object that another one carries. bad is why it
+// was refused.
 func (p *pass) absorbCopy(ctx context.Context, o object, c copied, payload []byte) (bad, err error) {
-	if c.Number >= o.ref.Number {
-		return errors.New("it carries a door that does not come before it"), nil
+	if o.ref.Kind == "door" && (c.Kind != "" || c.Number >= o.ref.Number) {
+		return errors.New("it carries what is no door that comes before it"), nil
 	}
-	inner, v := p.open(doorRef(c.Number), c.Object)
-	if v != found {
-		return fmt.Errorf("the door that it carries is not as it should be: %w", inner.why), nil
+	inner, v := p.open(c.ref(), c.Object)
+	switch {
+	case v == closed || v == newer:
+		return errLater{inner.why}, nil
+	case v != found:
+		return fmt.Errorf("what it carries is not as it should be: %w", inner.why), nil
 	}
 	said, err := p.codec.decompress(inner.frames, nil, maxPayload)
 	if err != nil {
 		return err, nil
 	}
 	if _, nested := parseCopy(said); nested {
-		return errors.New("it carries a door that carries another"), nil
+		return errors.New("it carries what carries another"), nil
 	}
 	if bad, err := p.absorb(ctx, inner); bad != nil || err != nil {
 		return bad, err
 	}
+	p.carries(o.ref, inner.id)
 	if err := p.keep(o.ref, o.sealed); err != nil {
 		return nil, err
 	}
 	n := notes{}
-	n.set("member/"+o.name+"/"+o.id, memberNote{Ref: o.ref, ID: o.id, Log: o.log, Payload: payload, Sum: sumOf(o.sealed), Copy: true})
+	n.set("member/"+o.name+"/"+o.id, memberNote{Ref: o.ref, ID: o.id, Log: o.log, Payload: payload, Sum: sumOf(o.sealed), Copy: inner.id})
 	return nil, p.setSelf(ctx, p.getSelf(), n)
 }
 
@@ -189,4 +205,12 @@ func (p *pass) twin(ctx context.Context, o object) (is bool, err error) {
 		return err
 	})
 	return is, err
+}
+
+// carries notes that a door or member object that carries another one was absorbed.
+func (r *Replica) carries(ref Ref, inner string) {
+	r.copied[inner] = true
+	if ref.Kind == "door" {
+		r.doors[ref.Number] = true
+	}
 }

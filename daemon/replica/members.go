@@ -57,12 +57,16 @@ func (p *pass) readMembers(ctx context.Context, thorough bool) error {
 
 // readDoors reads the doors from the next one on, until so many in a row are
 // missing. A thorough look reads the last known one again: two devices may have
-// taken the same.
+// taken the same; and those before it that were missing so far.
 func (p *pass) readDoors(ctx context.Context, ahead uint64) (news bool, err error) {
 	self := p.getSelf()
 	next := self.Doors
 	if ahead > 1 && next > 0 {
 		next--
+		if news, err = p.readMissingDoors(ctx, next); err != nil {
+			return news, err
+		}
+		self = p.getSelf()
 	}
 	for last := next + ahead; next < last; next++ {
 		ok, err := p.readMember(ctx, Ref{Kind: "door", Writer: phrase, Number: next})
@@ -79,6 +83,34 @@ func (p *pass) readDoors(ctx context.Context, ahead uint64) (news bool, err erro
 		}
 	}
 	return news, nil
+}
+
+// readMissingDoors reads the doors before a number that were not there when it was
+// their turn: the cloud may have shown them late.
+func (p *pass) readMissingDoors(ctx context.Context, before uint64) (news bool, err error) {
+	for number, asked := uint64(0), 0; number < before && asked < gapsAtOnce; number++ {
+		if p.doors[number] {
+			continue
+		}
+		asked++
+		ok, err := p.readMember(ctx, Ref{Kind: "door", Writer: phrase, Number: number})
+		if err != nil {
+			return news, err
+		}
+		news = news || ok
+	}
+	return news, nil
+}
+
+// stated notes that a door or member object was absorbed.
+func (r *Replica) stated(ref Ref, id string) {
+	if ref.Kind == "epoch" {
+		return
+	}
+	r.statements[id] = true
+	if ref.Kind == "door" {
+		r.doors[ref.Number] = true
+	}
 }
 
 // readOf reads what a device wrote about members, and its epochs.
@@ -159,6 +191,9 @@ func (p *pass) readMember(ctx context.Context, ref Ref) (ok bool, err error) {
 			return err == nil, errors.Join(err, p.clear(ctx, key))
 		}
 		o.why = bad
+		if later := (errLater{}); errors.As(bad, &later) {
+			return false, errors.Join(err, p.wait(ctx, key, p.closedNotice(o)))
+		}
 	}
 	if ref.Kind == "door" && p.restoring && ref.Number == 0 {
 		p.doorProblem = o.why
@@ -173,16 +208,14 @@ func (p *pass) absorb(ctx context.Context, o object) (bad, err error) {
 	if err != nil {
 		return err, nil
 	}
-	if c, ok := parseCopy(payload); ok && o.ref.Kind == "door" {
+	if c, ok := parseCopy(payload); ok && (o.ref.Kind == "door" || o.ref.Kind == "member") {
 		return p.absorbCopy(ctx, o, c, payload)
 	}
 	changed, err := p.sealer.Absorb(o.ref, o.id, o.log, payload)
 	if err != nil {
 		return err, nil
 	}
-	if o.ref.Kind != "epoch" {
-		p.statements[o.id] = true
-	}
+	p.stated(o.ref, o.id)
 	self, m := p.getSelf(), memberNote{Ref: o.ref, ID: o.id, Log: o.log, Payload: payload}
 	twin, err := p.twin(ctx, o)
 	if err != nil {
@@ -246,9 +279,7 @@ func (r *Replica) statement(ref Ref, self *selfNote, n notes, payload []byte) (s
 	if _, err := r.sealer.Absorb(ref, id, raw, payload); err != nil {
 		return staged{}, err
 	}
-	if ref.Kind != "epoch" {
-		r.statements[id] = true
-	}
+	r.stated(ref, id)
 	n.set("member/"+r.sealer.Name(ref)+"/"+id, memberNote{Ref: ref, ID: id, Log: raw, Payload: payload})
 	return staged{ref, id, object}, nil
 }

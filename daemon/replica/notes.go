@@ -174,7 +174,7 @@ type memberNote struct {
 	Log     []byte `json:"log"`
 	Payload []byte `json:"payload"`
 	Sum     string `json:"sum,omitempty"`  // SHA-256 of the sealed bytes, where a copy is kept
-	Copy    bool   `json:"copy,omitempty"` // it carries another door, which has a note of its own
+	Copy    string `json:"copy,omitempty"` // id of another one that it carries, which has a note of its own
 }
 
 // A remoteNote is how the last pass with a remote went.
@@ -266,12 +266,11 @@ func (r *Replica) load(ctx context.Context) error {
 		if err := json.Unmarshal(value, &m); err != nil {
 			return err
 		}
-		if m.Copy {
+		if m.Copy != "" {
+			r.carries(m.Ref, m.Copy)
 			return nil
 		}
-		if m.Ref.Kind != "epoch" {
-			r.statements[m.ID] = true
-		}
+		r.stated(m.Ref, m.ID)
 		_, err := r.sealer.Absorb(m.Ref, m.ID, m.Log, m.Payload)
 		return err
 	})

@@ -100,7 +100,7 @@ func (rd *reading) candidates(peer *peerNote, n int, gaps bool) []uint64 {
 // readLog reads what is new in a device's log. quick asks for one number only,
 // unless that brings news.
 func (p *pass) readLog(ctx context.Context, device string, quick bool) (news bool, err error) {
-	if err := p.inherit(ctx, device); err != nil {
+	if err := errors.Join(p.inherit(ctx, device), p.clearBeyond(ctx, device)); err != nil {
 		return false, err
 	}
 	rd, peer := p.reading(device), p.peer(device)

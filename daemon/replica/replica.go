@@ -221,6 +221,8 @@ type Replica struct {
 	// Guarded by pass.
 	peers      map[string]*peerNote
 	statements map[string]bool // ids of the doors and membership objects that were absorbed
+	doors      map[uint64]bool // of those, the numbers of the doors
+	copied     map[string]bool // of those, the ids of which a member object holds a copy
 	cloned     *Cloned         // another copy of this device was found; set while mu is held, too
 
 	waiting sync.Mutex
@@ -238,7 +240,7 @@ type Replica struct {
 // members and epochs; it asks no remote.
 func New(ctx context.Context, c Config) (*Replica, error) {
 	r := &Replica{sealer: c.Sealer, state: c.State, objects: c.Objects, clock: c.Clock, log: c.Logger, remotes: c.Remotes, disk: c.disk, without: c.without, tune: c.tune,
-		statements: map[string]bool{}, checked: map[string]bool{}, synced: map[string]int64{}}
+		statements: map[string]bool{}, doors: map[uint64]bool{}, copied: map[string]bool{}, checked: map[string]bool{}, synced: map[string]int64{}}
 	if r.clock == nil {
 		r.clock = time.Now
 	}

@@ -180,11 +180,10 @@ func (s *memState) Written(ctx context.Context, device string, from, to uint64, 
 // lineOf is the line of one value.
 func (s *memState) lineOf(key string) line {
 	v, parts := s.fields[key], strings.Split(key, "\x00")
-	class := "owner"
-	if !strings.HasPrefix(v.rev, class) {
-		class = "source"
+	class, rest := "source", v.rev[1:]
+	if v.rev[0] == '1' {
+		class = "owner"
 	}
-	rest := v.rev[len(class):]
 	l := line{Collection: parts[0], ID: parts[1], Class: class, Clock: rest[:16], Device: rest[16 : len(rest)-16]}
 	if parts[2] == "" {
 		l.Deleted = true

@@ -146,7 +146,11 @@ func (p *pass) heal(ctx context.Context) error {
 		if !l.sure || l.failed() != nil {
 			continue
 		}
-		if err := p.healOn(ctx, l, all); err != nil && l.failed() == nil {
+		err := p.healOn(ctx, l, all)
+		if err == nil {
+			err = p.copyStatements(ctx, l)
+		}
+		if err != nil && l.failed() == nil {
 			return err
 		}
 	}
@@ -450,8 +454,8 @@ func (p *pass) good(k known, sealed []byte) bool {
 		return sumOf(sealed) == k.sum
 	}
 	o, v := p.open(k.ref, sealed)
-	if k.ref.Kind == "door" && v == found {
-		return true // another device's, perhaps, which took the same door
+	if v == found && (k.ref.Kind == "door" || k.ref.Kind == "member") {
+		return true // another one took its place, of which there are copies then
 	}
 	return v == found && (k.id == "" || k.id == o.id) || v == newer
 }
