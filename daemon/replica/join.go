@@ -159,10 +159,11 @@ func (r *joinedRecord) add(key, line []byte, l *changeLine) error {
 	if err := l.parse(line); err != nil {
 		return err
 	}
-	if l.plain {
-		r.join(l)
-	} else {
+	switch {
+	case !l.plain, len(l.values) == 0 && !l.deleted && l.lift != nil: // that a ban was lifted, it tells
 		r.keep(line)
+	default:
+		r.join(l)
 	}
 	return nil
 }
@@ -277,7 +278,7 @@ func (r *joinedRecord) appendHead(b, at, source []byte, rev revision, imp string
 	}
 	for _, m := range []struct{ key, value string }{
 		{`,"id":`, string(r.id)}, {`,"time":`, string(at)}, {`,"source":`, string(source)}, {`,"import":`, imp},
-		{`,"lift":`, rev.lift}, {`,"class":`, class}, {`,"clock":`, rev.clock}, {`,"device":`, rev.device},
+		{`,"class":`, class}, {`,"clock":`, rev.clock}, {`,"device":`, rev.device}, {`,"lift":`, rev.lift},
 	} {
 		if m.value != "" {
 			b = append(append(b, m.key...), m.value...)
