@@ -37,7 +37,7 @@ type coverNote struct {
 	Upto uint64 `json:"upto"`
 	Refs []Ref  `json:"refs,omitempty"` // runs and bases that it replaces, and entries that are no longer kept
 	Made int64  `json:"made"`           // ms
-	Told uint64 `json:"told,omitempty"` // line of the outbox of the first entry whose header names the base
+	Told uint64 `json:"told,omitempty"` // line of the outbox of the first mark that names the base
 	Now  bool   `json:"now,omitempty"`  // nothing waits for anybody: it holds what was purged
 }
 

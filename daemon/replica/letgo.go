@@ -117,7 +117,7 @@ func (p *pass) letGoOn(ctx context.Context, l *link, covers []cover) error {
 	}
 	newest := covers[len(covers)-1]
 	if newest.n != own.N || newest.Told == 0 || newest.Told > sent {
-		return nil // the entry that names the base is not there yet
+		return nil // the mark that names the base is not there yet
 	}
 	upto, err := p.mayGo(ctx, newest, rest.Entries)
 	if err != nil {

@@ -81,7 +81,7 @@ type selfNote struct {
 	Run      uint64 `json:"run,omitempty"`      // newest run
 	Base     uint64 `json:"base,omitempty"`     // newest base
 	Bases    []seen `json:"bases,omitempty"`    // those by which this device stands
-	Announce int64  `json:"announce,omitempty"` // since when no entry names the newest base, ms
+	Announce int64  `json:"announce,omitempty"` // since when no mark names the newest base, ms
 	Forgot   uint64 `json:"forgot,omitempty"`   // entry up to which they are forgotten here, but for those that stay
 }
 

@@ -159,6 +159,9 @@ func (p *pass) readLog(ctx context.Context, device string, quick bool) (news boo
 		}
 	}
 	p.peer(device).Looked = p.now()
+	if err := p.clearBases(ctx, rd); err != nil {
+		return news, err
+	}
 	return news, p.noteGaps(ctx, rd)
 }
 

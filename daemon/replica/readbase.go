@@ -364,6 +364,21 @@ func (p *pass) readBases(ctx context.Context) error {
 	return nil
 }
 
+// clearBases clears what was noted of bases of a device and of runs: of all, where
+// nothing of its log is missing, else of those that it stands by no longer.
+func (p *pass) clearBases(ctx context.Context, rd *reading) error {
+	peer := p.peer(rd.device)
+	gap := min(peer.top(), rd.limit) > peer.Read.N
+	current := func(number string) bool {
+		return slices.ContainsFunc(p.basesOf(rd), func(b seen) bool { return strconv.FormatUint(b.N, 10) == number })
+	}
+	prefix := "base/" + rd.device + "/"
+	if err := p.clearPrefix(ctx, prefix, func(key string) bool { return gap && current(key[len(prefix):]) }); err != nil {
+		return err
+	}
+	return p.clearPrefix(ctx, "run/"+rd.device+"/", func(string) bool { return gap })
+}
+
 // clearLost clears that runs and bases of a device were lost: a new base takes their
 // place, and what of it is lost is noted again.
 func (p *pass) clearLost(ctx context.Context, writer string) error {

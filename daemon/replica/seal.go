@@ -152,13 +152,10 @@ func (p *pass) sealEntry(ctx context.Context, e entry) error {
 	self.Entry, self.Made, self.Ack, self.Held = seen{ref.Number, id}, p.now(), false, 0
 	self.Tell = false
 	n.set(logKey(self.Device, ref.Number), logNote{ID: id, Seq: self.Seq + 1, Made: p.now(), Cut: self.Cut})
-	if err := p.tell(ctx, self, n); err != nil {
-		return err
-	}
 	if err := p.stage(ctx, self, n, staged{ref, id, object}); err != nil {
 		return err
 	}
-	if self.Entry.N-self.Marked >= markEvery || p.now()-self.MarkAt >= lifeEvery.Milliseconds() {
+	if self.Announce != 0 || self.Entry.N-self.Marked >= markEvery || p.now()-self.MarkAt >= lifeEvery.Milliseconds() {
 		if err := p.sealMark(ctx); err != nil {
 			return err
 		}
@@ -167,8 +164,9 @@ func (p *pass) sealEntry(ctx context.Context, e entry) error {
 	return nil
 }
 
-// tell notes that the next line of the outbox is an entry that names the bases by
-// which this device stands: then what they cover may go.
+// tell notes that the next line of the outbox is a mark that names the bases by which
+// this device stands, as the entry before it does: then what they cover may go. With no
+// mark a reader would not find what comes after what went.
 func (p *pass) tell(ctx context.Context, self *selfNote, n notes) error {
 	if self.Announce == 0 {
 		return nil
@@ -216,6 +214,9 @@ func (p *pass) sealMark(ctx context.Context) error {
 		self.Marks = map[uint64]uint64{}
 	}
 	self.Marks[ref.Number] = self.Seq + 1
+	if err := p.tell(ctx, self, n); err != nil {
+		return err
+	}
 	list := []staged{{ref, id, object}}
 	for _, m := range p.marksGone(ref.Number) {
 		seq := self.Marks[m]

@@ -125,14 +125,16 @@ func (s *memState) apply(l line) (changed bool) {
 func (s *memState) hash() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := sha256.New()
+	h, n := sha256.New(), 0
+	stamp := func(rev string) string { return rev[:max(len(rev)-16, 0)] } // without the hash
 	for _, key := range slices.Sorted(maps.Keys(s.fields)) {
 		record := key[:strings.LastIndexByte(key, 0)+1]
-		if s.fields[key].rev >= s.fields[record].rev {
+		if key == record || stamp(s.fields[key].rev) > stamp(s.fields[record].rev) {
 			fmt.Fprintf(h, "%q %q\n", key, s.fields[key])
+			n++
 		}
 	}
-	return fmt.Sprintf("%d:%x", len(s.fields), h.Sum(nil)[:8])
+	return fmt.Sprintf("%d:%x", n, h.Sum(nil)[:8])
 }
 
 func (s *memState) Cut(ctx context.Context, after []byte, max int) (lines, next []byte, urgent bool, err error) {

@@ -20,6 +20,7 @@ type world struct {
 	seed  crypto.Seed
 	mu    sync.Mutex
 	time  time.Time
+	often bool // devices compact their logs often
 }
 
 func newWorld(t testing.TB) *world {
@@ -77,8 +78,12 @@ func (d *device) start() error {
 	if d.wrap != nil {
 		state = d.wrap(state)
 	}
+	config := replica.Config{Sealer: d.keys, State: state, Objects: d.dir, Remotes: d.remotes, Clock: d.w.now}
+	if d.w.often {
+		config.CompactOften()
+	}
 	var err error
-	d.Replica, err = replica.New(context.Background(), replica.Config{Sealer: d.keys, State: state, Objects: d.dir, Remotes: d.remotes, Clock: d.w.now})
+	d.Replica, err = replica.New(context.Background(), config)
 	return err
 }
 
