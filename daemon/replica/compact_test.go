@@ -202,7 +202,7 @@ func TestCompactCrash(t *testing.T) {
 			return
 		}
 		if testing.Short() {
-			at += 12
+			at += 40
 		}
 	}
 }
@@ -419,6 +419,9 @@ func TestCompactOlder(t *testing.T) {
 // remotes that fail at random. A failure prints its seed.
 func TestCompactSimulation(t *testing.T) {
 	runs := uint64(4)
+	if testing.Short() {
+		runs = 1
+	}
 	if soak() {
 		runs = 2000
 	}
