@@ -45,12 +45,16 @@
 // An age hybrid identity with seed s is the text bech32("AGE-SECRET-KEY-PQ-", s). A
 // device has an Ed25519 key and an age hybrid identity, both random. Its id is
 // base32 of the first 10 bytes of SHA-256 of its public Ed25519 key, 16 characters.
-// "phrase" stands for the phrase where an id stands for a device.
+// "phrase" stands for the phrase where an id stands for a device. A phrase's id is
+// made from its root key as a device's is from its own.
+//
+// A phrase may be replaced. Locker id, name key and what follows from it stay those
+// of the first one; root key and recovery identity are those of the one that stands.
 //
 // # Names
 //
-// The name of an object is a folder, "k/" for the kinds door, member, epoch, mark
-// and "d/" for entry, run, base, pack, and
+// The name of an object is a folder, "k/" for the kinds door, member, epoch, mark,
+// phrase and "d/" for entry, run, base, pack, and
 //
 //	base32(HMAC-SHA-256(name key, kind ‖ 0x00 ‖ writer ‖ 0x00 ‖ number (8 bytes) ‖ 0x00 ‖ to))
 //
@@ -77,10 +81,11 @@
 //
 //	v        1
 //	locker   the locker's id
-//	kind     "door", "member", "epoch", "mark", "entry", "run", "base" or "pack"
-//	writer   a device's id; "phrase" for a door
-//	number   up to 2^53-1; member: up to 1024; epoch: 1 to 1024
-//	to       epochs alone: the recipient, a device's id or "phrase"
+//	kind     "door", "member", "epoch", "mark", "entry", "run", "base", "pack" or "phrase"
+//	writer   a device's id; "phrase" for a door and a phrase
+//	number   up to 2^53-1; member: up to 1024; epoch: 1 to 1024; phrase: 0
+//	to       epochs: the recipient, a device's id or "phrase"; doors: the id of the
+//	         phrase that made it, unless the first; phrase: its name without the folder
 //	epoch    what it is sealed to: "MAKER/NUMBER" of an epoch; for an epoch the same
 //	         as to; for a door "door"
 //	log      a JSON object, the replica's part; kept byte for byte
@@ -101,12 +106,15 @@
 //
 // # Doors and member objects
 //
-// The payload, decompressed, is exact JSON and either admits a device or removes
-// one. A door says it in the phrase's name, a member object in its writer's.
+// The payload, decompressed, is exact JSON and admits a device, or removes one, or
+// replaces the phrase. A door says it in a phrase's name, a member object in its
+// writer's.
 //
 //	v        1
 //	admit    a card
 //	remove   {"device": id, "number": n, "id": hex, "clock": n, "void": [ids]}
+//	replace  see below
+//	phrase   doors: the id of the phrase that made it, as in the header; optional
 //	tips     ids of the newest doors and member objects that the writer had seen and
 //	         that count, sorted; optional
 //
@@ -130,28 +138,50 @@
 // admitter, and so up; an admission is void if any standing removal did. Seniority
 // is the path of admissions from the phrase.
 //
+// # Replacing the phrase
+//
+// replace is {"from", "root", "recovery", "at", "sum", "proof"}: the root key of the
+// phrase that goes, root key and recipient (1,216 bytes) of the new one, the name
+// (without the folder) and the SHA-256 (hex) of the new one's object, and a signature
+// by root over "locker/1 phrase" ‖ 0x00 ‖ locker id ‖ 0x00 ‖ lv(from, root, recovery,
+// at, sum), where lv joins strings, each after its length in LEB128.
+//
+// That object is of kind phrase. It is sealed as one of the locker that the new
+// phrase would found: its locker id, its name key, its root key and recovery identity
+// ("epoch" is "phrase"), number 0, the name being that of an empty to. Its payload is
+// an invitation (below) to this locker, without keys. So the new phrase, which has
+// this locker's name key from nowhere else, finds and reads it alone.
+//
+// Which phrase stands, and which statements of phrases count, is said in replace.go:
+// a replacement that the old phrase signed is followed at once, one that a member
+// signed once the owner said yes on that device; and of what a replaced phrase said,
+// that counts which its replacement had seen.
+//
 // # Epochs
 //
 // An epoch is named by its maker and a number, and there is an object for each
-// recipient: each member, and the phrase. The payload is exact JSON:
+// recipient: each member, and the phrase that stands. The payload is exact JSON:
 //
 //	v           1
 //	recipients  devices, the maker among them, sorted; the phrase is always one too
+//	phrase      its id, unless it is the first
 //	removed     devices that the maker knows to be removed, sorted; optional
 //	identity    the epoch's age hybrid identity, AGE-SECRET-KEY-PQ-1…
 //	earlier     every other epoch that its maker knows, optional:
 //	            [{"maker": id, "number": n, "identity": text}]
 //
 // An epoch is sealed to only if its own object, by its maker, is here; its maker,
-// its recipients and the recipients of all epochs that carry it are members; and no
+// its recipients and the recipients of all epochs that carry it are members, and the
+// phrase that stands is one of them, and none that was replaced; and no
 // device is removed that its maker did not know to be. So "age -d" with the
 // recovery identity opens the epochs, and with the identities in them all the rest.
 //
 // # Device file and invitation
 //
 // [Keyring.Secret] and [Keyring.Invite] are exact JSON: v, locker, name_key, root
-// (public key), recovery (recipient, 1,216 bytes), keys (public keys of members that
-// an invitation named, the one that made it first, optional), and in a device file
+// and recovery (public key and recipient, 1,216 bytes, of the first phrase), keys
+// (public keys of members that an invitation named, the one that made it first,
+// optional), phrases (ids of those that were accepted, optional), and in a device file
 // sign, identity (seeds of the device's keys) and name.
 //
 // # Meetings

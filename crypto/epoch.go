@@ -15,7 +15,7 @@ import (
 // along in another's object opens what was sealed to it.
 //
 // Since an epoch is handed on with every later one, those who know it are its
-// recipients and those of every epoch that carries it. And a device that was
+// recipients and those of every epoch that carries it, devices and phrases. And a device that was
 // removed may have got it in a way that is not known here, unless the epoch's maker
 // knew of the removal. So both are kept, and both are looked at in fit. (Devices
 // whose admission is void do not count as removed here: a thief that is out already
@@ -28,6 +28,7 @@ type epoch struct {
 	identity  *age.HybridIdentity
 	recipient *age.HybridRecipient
 	knowers   []string // sorted: all devices that are known to have it
+	phrases   []string // sorted: the phrases, too
 	own       bool     // its maker's own object is here
 	removed   []string // if own: sorted, the removed devices that its maker knew
 }
@@ -42,6 +43,7 @@ func epochName(maker string, number uint64) string {
 type epochPayload struct {
 	Version    int         `json:"v"`
 	Recipients []string    `json:"recipients"`        // devices, sorted; the phrase is always one
+	Phrase     string      `json:"phrase,omitempty"`  // which, unless the first
 	Removed    []string    `json:"removed,omitempty"` // devices that its maker knows to be removed, sorted
 	Identity   string      `json:"identity"`          // AGE-SECRET-KEY-PQ-1…
 	Earlier    []earlierOf `json:"earlier,omitempty"`
@@ -58,7 +60,8 @@ type earlierOf struct {
 const maxEpoch = 1024
 
 // NeedsEpoch says that this device, being a member, should make an epoch: there is
-// none that it may seal to, or there is one that a member is not known to have. That
+// none that it may seal to, or there is one that a member, or the phrase that stands, is
+// not known to have. That
 // may be another than the best: of two devices that join at the same time, unseen by
 // each other, one makes an epoch for all that does not hand on the other's.
 func (k *Keyring) NeedsEpoch() bool {
@@ -67,11 +70,21 @@ func (k *Keyring) NeedsEpoch() bool {
 	if !k.verdict.is(k.self.Device) {
 		return false
 	}
-	return k.current == nil || slices.ContainsFunc(k.epochs, func(e *epoch) bool {
-		return slices.ContainsFunc(k.verdict.sorted, func(d string) bool {
-			_, has := slices.BinarySearch(e.knowers, d)
-			return !has
-		})
+	if k.current == nil || k.lacks(k.current) {
+		return true
+	}
+	return slices.ContainsFunc(k.epochs, func(e *epoch) bool {
+		// What an offered phrase has is handed on by those who follow it.
+		own := !slices.ContainsFunc(e.phrases, func(p string) bool { return !slices.Contains(k.phrases.chain, p) })
+		return own && (k.lacks(e) || !slices.Contains(e.phrases, k.phrases.standing()))
+	})
+}
+
+// lacks says whether a member is not known to have an epoch.
+func (k *Keyring) lacks(e *epoch) bool {
+	return slices.ContainsFunc(k.verdict.sorted, func(d string) bool {
+		_, has := slices.BinarySearch(e.knowers, d)
+		return !has
 	})
 }
 
@@ -102,6 +115,9 @@ func (k *Keyring) NewEpoch() (number uint64, payloads map[string][]byte, err err
 	}
 	p := epochPayload{Version: 1, Recipients: slices.Clone(k.verdict.sorted), Identity: identity.String()}
 	p.Removed = slices.Clone(k.verdict.gone)
+	if id := k.phrases.standing(); id != k.first {
+		p.Phrase = id
+	}
 	number = k.lastMade
 	for _, e := range k.epochs {
 		p.Earlier = append(p.Earlier, earlierOf{e.maker, e.number, e.text})
@@ -134,6 +150,9 @@ func (k *Keyring) absorbEpoch(r Ref, payload []byte) (changed bool, err error) {
 	if p.Version != 1 {
 		return false, bad("version %d is not known here", p.Version)
 	}
+	if p.Phrase != "" && (!isDevice(p.Phrase) || p.Phrase == k.first) {
+		return false, bad("the phrase that it is for is damaged")
+	}
 	if !devices(p.Recipients) || !devices(p.Removed) || !slices.Contains(p.Recipients, r.Writer) {
 		return false, bad("its recipients are no sorted list of devices with its maker among them")
 	}
@@ -143,7 +162,7 @@ func (k *Keyring) absorbEpoch(r Ref, payload []byte) (changed bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		e.knowers = p.Recipients
+		e.knowers, e.phrases = p.Recipients, []string{cmp.Or(p.Phrase, k.first)}
 		if i == 0 {
 			e.own, e.removed = true, p.Removed
 		}
@@ -206,7 +225,7 @@ func (k *Keyring) addEpoch(e *epoch) bool {
 	}
 	old := k.epochs[i]
 	next := *old
-	next.knowers = union(old.knowers, e.knowers)
+	next.knowers, next.phrases = union(old.knowers, e.knowers), union(old.phrases, e.phrases)
 	switch {
 	case !old.own:
 		next.own, next.removed = e.own, e.removed
@@ -214,7 +233,7 @@ func (k *Keyring) addEpoch(e *epoch) bool {
 		next.removed = slices.DeleteFunc(slices.Clone(old.removed), func(d string) bool { return !slices.Contains(e.removed, d) })
 	}
 	k.epochs[i] = &next
-	return next.own != old.own || !slices.Equal(next.knowers, old.knowers) || !slices.Equal(next.removed, old.removed)
+	return next.own != old.own || !slices.Equal(next.knowers, old.knowers) || !slices.Equal(next.phrases, old.phrases) || !slices.Equal(next.removed, old.removed)
 }
 
 func union(a, b []string) []string {
@@ -252,9 +271,12 @@ func (k *Keyring) fit(e *epoch) bool {
 		return false
 	}
 	for _, d := range e.knowers {
-		if !k.verdict.is(d) {
+		if _, guest := slices.BinarySearch(k.guests, d); !guest && !k.verdict.is(d) {
 			return false
 		}
+	}
+	if !slices.Contains(e.phrases, k.phrases.standing()) || slices.ContainsFunc(e.phrases, k.barred) {
+		return false
 	}
 	for _, d := range k.verdict.gone {
 		if _, knew := slices.BinarySearch(e.removed, d); !knew {

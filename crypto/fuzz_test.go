@@ -71,7 +71,7 @@ func FuzzObject(f *testing.F) {
 			return
 		}
 		frames, err := splitFrames(rest, h)
-		if err != nil || k.checkSigned(r, signed, signature) != nil {
+		if err != nil || k.checkSigned(r, r.Writer, signed, signature) != nil {
 			return
 		}
 		if !bytes.Equal(signed, plain[frameHead:frameHead+len(signed)]) || string(frames) != "frames" {

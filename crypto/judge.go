@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"filippo.io/age"
 )
 
 // This file decides who is a member. The answer is a function of the set of
@@ -13,11 +15,12 @@ import (
 //
 //   - A statement is complete when all that it names, directly or through others,
 //     is here. Its past is all of that. An incomplete statement waits.
-//   - It counts if it is the phrase's, or if its writer is a member judging by its
+//   - It counts if it is the phrase's (see replace.go for phrases that were
+//     replaced), or if its writer is a member judging by its
 //     past alone. That never changes. What does not count is as if it did not exist.
 //   - A statement of a removed device is repudiated by a removal that has not seen
 //     it, unless it rests on an admission of that device that has seen the removal.
-//     A statement is upheld if it is the phrase's, or if it rests on an upheld
+//     A statement is upheld if it is the standing phrase's, or if it rests on an upheld
 //     admission of its writer, in its past, with which no removal repudiates it.
 //   - Writers are judged from the senior to the junior, and a writer's statements
 //     are held against the removals that stand already: those of its seniors. Those
@@ -45,19 +48,22 @@ import (
 
 // A node is one statement in the graph.
 type node struct {
-	id     string
-	writer string
-	number uint64
-	admit  *card
-	remove *removal
-	tips   []string
+	id       string
+	writer   string
+	number   uint64
+	admit    *card
+	remove   *removal
+	replace  *replacement
+	recovery *age.HybridRecipient // of replace
+	phrase   string               // where writer is the phrase: which one
+	tips     []string
 
 	index  int // in graph.order, once complete
 	past   bitset
 	counts bool
 }
 
-// about is the device that n admits or removes.
+// about is the device that n, which replaces no phrase, admits or removes.
 func (n *node) about() string {
 	if n.admit != nil {
 		return n.admit.Device
@@ -72,12 +78,13 @@ func (n *node) above(o *node) bool {
 
 // A graph is a set of statements.
 type graph struct {
+	phrases phrases
 	byID    map[string]*node
 	order   []*node // the complete ones, each after all of its past
 	waiting []*node
 }
 
-func newGraph() graph { return graph{byID: map[string]*node{}} }
+func newGraph(p phrases) graph { return graph{phrases: p, byID: map[string]*node{}} }
 
 // add adds a statement, and says whether that completed one.
 func (g *graph) add(n *node) bool {
@@ -86,7 +93,11 @@ func (g *graph) add(n *node) bool {
 	}
 	g.byID[n.id] = n
 	g.waiting = append(g.waiting, n)
-	completed := false
+	return g.settle()
+}
+
+// settle completes what can be, and says whether there was something.
+func (g *graph) settle() (completed bool) {
 	for again := true; again; {
 		again = false
 		g.waiting = slices.DeleteFunc(g.waiting, func(n *node) bool {
@@ -112,13 +123,19 @@ func (g *graph) complete(n *node) bool {
 	}
 	n.index = len(g.order)
 	n.past = past.with(-1)
-	n.counts = n.writer == phrase
-	if !n.counts {
-		v := g.judge(n.past)
-		n.counts = v.is(n.writer)
-	}
+	g.weigh(n)
 	g.order = append(g.order, n)
 	return true
+}
+
+// weigh finds whether n counts.
+func (g *graph) weigh(n *node) {
+	if n.writer == phrase {
+		n.counts = g.phrases.counts(n)
+		return
+	}
+	v := g.judge(n.past)
+	n.counts = v.is(n.writer)
 }
 
 // tips lists, sorted, the newest of the statements that count.
@@ -173,6 +190,8 @@ type verdict struct {
 	gone    []string // of removed: sorted, those that a standing removal removed
 
 	removals map[string]*node // of gone: the removal that sets the pin
+	offers   []PhraseOffer
+	phrase   string // that stands
 }
 
 func (v verdict) is(device string) bool {
@@ -183,17 +202,23 @@ func (v verdict) is(device string) bool {
 func (v verdict) ever(device string) bool { return v.cards[device] != nil }
 
 func (v verdict) equal(w verdict) bool {
-	return slices.Equal(v.senior, w.senior) && maps.Equal(v.removed, w.removed) && slices.Equal(v.gone, w.gone)
+	return slices.Equal(v.senior, w.senior) && maps.Equal(v.removed, w.removed) && slices.Equal(v.gone, w.gone) &&
+		v.phrase == w.phrase && slices.Equal(v.offers, w.offers)
 }
 
 // judge judges the statements of a past, or all for nil.
 func (g *graph) judge(past bitset) verdict {
 	c := court{
-		admits: map[string][]*node{}, removes: map[string][]*node{}, by: map[string][]*node{},
+		phrases: g.phrases,
+		admits:  map[string][]*node{}, removes: map[string][]*node{}, by: map[string][]*node{},
 		void: map[[2]string]bool{}, standing: map[*node]bool{},
 	}
 	for _, n := range g.order {
 		if !n.counts || past != nil && !past.has(n.index) {
+			continue
+		}
+		if n.replace != nil {
+			c.replaces = append(c.replaces, n)
 			continue
 		}
 		c.by[n.writer] = append(c.by[n.writer], n)
@@ -202,16 +227,25 @@ func (g *graph) judge(past bitset) verdict {
 			continue
 		}
 		c.removes[n.about()] = append(c.removes[n.about()], n)
+		if n.writer == phrase && !c.phrases.upheld(n) {
+			continue
+		}
 		for _, id := range n.remove.Void {
 			c.void[[2]string{n.remove.Device, id}] = true
 		}
 	}
 	c.hear()
-	return c.verdict()
+	v := c.verdict()
+	if past == nil {
+		v.offers, v.phrase = c.offers(), c.phrases.standing()
+	}
+	return v
 }
 
 // A court holds what judging needs.
 type court struct {
+	phrases  phrases
+	replaces []*node
 	admits   map[string][]*node // by the device that they are about
 	removes  map[string][]*node
 	by       map[string][]*node // by writer
@@ -327,7 +361,7 @@ func (c *court) isMember(device string, memo map[*node]bool) bool {
 // stand. memo is valid as long as they are the same.
 func (c *court) upheld(n *node, memo map[*node]bool) bool {
 	if n.writer == phrase {
-		return true
+		return c.phrases.upheld(n)
 	}
 	if c.void[[2]string{n.writer, n.id}] {
 		return false

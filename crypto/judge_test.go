@@ -46,7 +46,7 @@ func seeds(t *testing.T, n uint64, f func(t *testing.T, seed uint64)) {
 // view is what a writer has seen. The phrase has seen all.
 func (w *world) view(writer string) *graph {
 	if w.views[writer] == nil {
-		g := newGraph()
+		g := newGraph(phrases{chain: []string{""}})
 		w.views[writer] = &g
 	}
 	if writer == phrase {
@@ -118,7 +118,7 @@ func (w *world) live(n int, removals bool) {
 
 // judged is the verdict on nodes that arrive in the order given.
 func judged(nodes []*node) (verdict, []string) {
-	g := newGraph()
+	g := newGraph(phrases{chain: []string{""}})
 	for _, n := range nodes {
 		fresh := node{id: n.id, writer: n.writer, number: n.number, admit: n.admit, remove: n.remove, tips: n.tips}
 		g.add(&fresh)
@@ -160,7 +160,7 @@ func (w *world) plunder(thief string, hidden *node, n int) []string {
 	honest := slices.Clone(w.all)
 	for range n {
 		writer := gang[w.rnd.IntN(len(gang))]
-		g := newGraph() // what this statement claims to have seen
+		g := newGraph(phrases{chain: []string{""}}) // what this statement claims to have seen
 		w.views[writer] = &g
 		cut := 1 + w.rnd.IntN(len(w.all))
 		for _, n := range w.all {
@@ -420,7 +420,7 @@ func history(t *testing.T, lines []string) (nodes []*node) {
 
 func TestMissing(t *testing.T) {
 	nodes := history(t, []string{"0 phrase +a", "1 a +b <0", "2 b +c <1"})
-	g := newGraph()
+	g := newGraph(phrases{chain: []string{""}})
 	g.add(nodes[2])
 	g.add(nodes[0])
 	if got := g.missing(); len(got) != 1 || got[0] != nodes[1].id {

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"unicode"
 	"unicode/utf8"
@@ -40,8 +41,9 @@ const phrase = "phrase"
 type Keyring struct {
 	locker  string
 	nameKey []byte
-	root    ed25519.PublicKey // the phrase's
+	root    ed25519.PublicKey // the first phrase's
 	recover *age.HybridRecipient
+	first   string              // its id
 	door    *age.HybridIdentity // seals doors; from the name key
 
 	sign     ed25519.PrivateKey
@@ -53,6 +55,11 @@ type Keyring struct {
 	holds    *phraseKeys                  // nil unless the phrase is held
 	keys     map[string]ed25519.PublicKey // of every device ever heard of
 	invited  []ed25519.PublicKey          // of which those that the invitation named
+	accepted []string                     // phrases, see replace.go
+	refused  []string                     // sorted
+	guests   []string                     // sorted: devices that an offered phrase would make members
+	phrases  phrases
+	doors    map[string]string // ids of doors that were opened, and the phrases that signed them
 	members  graph
 	verdict  verdict // over members
 	epochs   []*epoch
@@ -128,6 +135,7 @@ type secrets struct {
 	Root     ed25519.PublicKey   `json:"root"`
 	Recover  []byte              `json:"recovery"`
 	Keys     []ed25519.PublicKey `json:"keys,omitempty"`
+	Phrases  []string            `json:"phrases,omitempty"` // accepted replacements of the phrase
 	Sign     []byte              `json:"sign,omitempty"`
 	Identity []byte              `json:"identity,omitempty"`
 	Name     string              `json:"name,omitempty"`
@@ -167,9 +175,19 @@ func newKeyring(s secrets, holds *phraseKeys) (*Keyring, error) {
 		holds:    holds,
 		keys:     map[string]ed25519.PublicKey{},
 		invited:  s.Keys,
-		members:  newGraph(),
+		first:    phraseID(s.Root),
+		accepted: s.Phrases,
+		doors:    map[string]string{},
 		lastUsed: map[string]*epoch{},
 	}
+	for _, id := range s.Phrases {
+		if !isDevice(id) {
+			return nil, errors.New("the id of a phrase is damaged")
+		}
+	}
+	k.phrases = phrases{known: map[string]rootKeys{k.first: {k.root, k.recover}}, chain: []string{k.first}}
+	k.members = newGraph(k.phrases)
+	k.verdict.phrase = k.first
 	k.self = k.newCard(s.Name)
 	k.keys[k.self.Device] = k.self.Key
 	for _, key := range s.Keys {
@@ -217,7 +235,9 @@ func (k *Keyring) memberKeys() []ed25519.PublicKey {
 }
 
 func (k *Keyring) shared() secrets {
-	return secrets{Version: 1, Locker: k.locker, NameKey: k.nameKey, Root: k.root, Recover: recipientBytes(k.recover)}
+	return secrets{
+		Version: 1, Locker: k.locker, NameKey: k.nameKey, Root: k.root, Recover: recipientBytes(k.recover), Phrases: k.AcceptedPhrases(),
+	}
 }
 
 // Invited are the devices that the invitation named by which this one came: the one
@@ -268,25 +288,38 @@ func (k *Keyring) Name(r Ref) string {
 	switch r.Kind {
 	case "door", "member", "epoch", "mark":
 		folder = "k/"
+	case "phrase":
+		if folder = "k/"; r.To != "" {
+			return folder + r.To // it follows from another name key
+		}
 	}
 	return folder + lowerBase32(mac.Sum(nil))
 }
 
-// CheckPhrase says whether seed is this locker's.
+// CheckPhrase says whether seed is the locker's, and stands on this device.
 func (k *Keyring) CheckPhrase(seed Seed) bool {
-	return k.root.Equal(phraseKeysFrom(seed).root.Public()) &&
-		hmac.Equal(k.nameKey, derive(seed[:], "name key", 32))
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.phrases.known[k.phrases.standing()].root.Equal(phraseKeysFrom(seed).root.Public())
 }
 
 // Hold lets the keyring act for the phrase, until [Keyring.Forget]: make doors,
-// remove devices with the phrase's word, open epochs that are for the phrase.
+// remove devices with the phrase's word, open epochs that are for the phrase. The
+// error is [ErrReplaced] where the phrase was replaced.
 func (k *Keyring) Hold(seed Seed) error {
-	if !k.CheckPhrase(seed) {
-		return errors.New("this recovery phrase is of another locker")
-	}
+	keys := phraseKeysFrom(seed)
+	id := phraseID(keys.root.Public().(ed25519.PublicKey))
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.holds = phraseKeysFrom(seed)
+	switch _, known := k.phrases.known[id]; {
+	case k.phrases.replaced(id):
+		return ErrReplaced
+	case !known && !slices.Contains(k.accepted, id):
+		return errors.New("this recovery phrase is of another locker")
+	case known && id != k.phrases.standing():
+		return errors.New("this recovery phrase is not one that this device honours: accept it first")
+	}
+	k.holds = keys
 	return nil
 }
 
@@ -295,12 +328,6 @@ func (k *Keyring) Forget() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.holds = nil
-}
-
-func (k *Keyring) held() *phraseKeys {
-	k.mu.RLock()
-	defer k.mu.RUnlock()
-	return k.holds
 }
 
 // BlobKey returns 32 bytes that are the same on all devices of the locker and

@@ -1,6 +1,7 @@
 package crypto
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -99,10 +100,12 @@ type removal struct {
 // A statement is the payload of a door or member object: it admits a device or
 // removes one, and names the newest statements that its writer had seen.
 type statement struct {
-	Version int      `json:"v"`
-	Admit   *card    `json:"admit,omitempty"`
-	Remove  *removal `json:"remove,omitempty"`
-	Tips    []string `json:"tips,omitempty"` // sorted
+	Version int          `json:"v"`
+	Admit   *card        `json:"admit,omitempty"`
+	Remove  *removal     `json:"remove,omitempty"`
+	Replace *replacement `json:"replace,omitempty"`
+	Phrase  string       `json:"phrase,omitempty"` // doors: which phrase says so, unless the first
+	Tips    []string     `json:"tips,omitempty"`   // sorted
 }
 
 const (
@@ -122,9 +125,21 @@ func (k *Keyring) parseStatement(kind string, payload []byte) (*statement, error
 	if !hexIDs(s.Tips) || s.Remove != nil && !hexIDs(s.Remove.Void) {
 		return nil, bad("what it names are no sorted ids")
 	}
+	said := 0
+	for _, is := range []bool{s.Admit != nil, s.Remove != nil, s.Replace != nil} {
+		if is {
+			said++
+		}
+	}
 	switch {
-	case (s.Admit == nil) == (s.Remove == nil):
-		return nil, bad("it does not either admit or remove one device")
+	case said != 1:
+		return nil, bad("it does not either admit or remove one device, or replace a phrase")
+	case s.Phrase != "" && (kind != "door" || !isDevice(s.Phrase) || s.Phrase == k.first):
+		return nil, bad("it says of which phrase it is, and cannot be")
+	case s.Replace != nil:
+		if err := k.checkReplacement(s.Replace); err != nil {
+			return nil, bad("replacement: %v", err)
+		}
 	case s.Admit != nil:
 		if err := k.check(s.Admit); err != nil {
 			return nil, bad("admission: %v", err)
@@ -146,10 +161,10 @@ func (k *Keyring) Request() []byte { return marshalExact(&k.self) }
 // be sealed as Ref{"door", "phrase", number, ""}. It fails unless the keyring
 // holds the phrase.
 func (k *Keyring) Door(number uint64) ([]byte, error) {
-	if k.held() == nil {
-		return nil, errors.New("the recovery phrase is needed to make a door")
+	if err := k.mayDoor("make a door"); err != nil {
+		return nil, err
 	}
-	return marshalExact(&statement{Version: 1, Admit: &k.self, Tips: k.Tips()}), nil
+	return marshalExact(&statement{Version: 1, Admit: &k.self, Phrase: k.doorPhrase(), Tips: k.Tips()}), nil
 }
 
 // Admit is the payload of a member object that admits the device which made a
@@ -180,7 +195,7 @@ func (k *Keyring) Remove(device string, pin Pin) ([]byte, error) {
 	if !k.isMember(k.self.Device) {
 		return nil, errors.New("this device is no member, so it cannot remove another")
 	}
-	return k.removal(removal{Device: device, Pin: pin})
+	return k.removal(removal{Device: device, Pin: pin}, "")
 }
 
 // Evict is the payload of a door that removes a device with the phrase's word, to
@@ -190,22 +205,22 @@ func (k *Keyring) Remove(device string, pin Pin) ([]byte, error) {
 // device said of the devices in undo: whom it removed is back, whom it admitted is
 // out.
 func (k *Keyring) Evict(device string, pin Pin, undo ...string) ([]byte, error) {
-	if k.held() == nil {
-		return nil, errors.New("the recovery phrase is needed to evict a device")
+	if err := k.mayDoor("evict a device"); err != nil {
+		return nil, err
 	}
 	var void []string
 	k.mu.RLock()
 	for _, n := range k.members.order {
-		if n.counts && n.writer == device && slices.Contains(undo, n.about()) {
+		if n.counts && n.writer == device && n.replace == nil && slices.Contains(undo, n.about()) {
 			void = append(void, n.id)
 		}
 	}
 	k.mu.RUnlock()
 	slices.Sort(void)
-	return k.removal(removal{device, pin, void})
+	return k.removal(removal{device, pin, void}, k.doorPhrase())
 }
 
-func (k *Keyring) removal(r removal) ([]byte, error) {
+func (k *Keyring) removal(r removal, by string) ([]byte, error) {
 	k.mu.RLock()
 	known := k.verdict.ever(r.Device)
 	k.mu.RUnlock()
@@ -215,7 +230,7 @@ func (k *Keyring) removal(r removal) ([]byte, error) {
 	if !validPin(r.Pin) {
 		return nil, fmt.Errorf("the pin of %s has no entry id", r.Device)
 	}
-	return marshalExact(&statement{Version: 1, Remove: &r, Tips: k.Tips()}), nil
+	return marshalExact(&statement{Version: 1, Remove: &r, Phrase: by, Tips: k.Tips()}), nil
 }
 
 // Members are the devices that count as members now, sorted, this one included if
@@ -316,7 +331,7 @@ func (k *Keyring) Absorb(r Ref, id string, log, payload []byte) (changed bool, e
 		if err != nil {
 			return false, fmt.Errorf("%s %s/%d: %w", r.Kind, r.Writer, r.Number, err)
 		}
-		return k.absorbStatement(r, id, s), nil
+		return k.absorbStatement(r, id, s)
 	case "epoch":
 		changed, err := k.absorbEpoch(r, payload)
 		if err != nil {
@@ -327,19 +342,30 @@ func (k *Keyring) Absorb(r Ref, id string, log, payload []byte) (changed bool, e
 	return false, bad("%s objects have nothing for the keyring", r.Kind)
 }
 
-func (k *Keyring) absorbStatement(r Ref, id string, s *statement) bool {
+func (k *Keyring) absorbStatement(r Ref, id string, s *statement) (changed bool, err error) {
+	n := &node{id: id, writer: r.Writer, number: r.Number, admit: s.Admit, remove: s.Remove, replace: s.Replace, tips: s.Tips}
+	if s.Replace != nil {
+		if n.recovery, err = recipientFrom(s.Replace.Recovery); err != nil {
+			return false, bad("replacement: %v", err)
+		}
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if r.Kind == "door" {
+		n.phrase = cmp.Or(s.Phrase, k.first)
+		if by, ok := k.doors[id]; ok && by != n.phrase {
+			return false, bad("door %d: it says that it is of another phrase than that which signed it", r.Number)
+		}
+	}
 	if s.Admit != nil {
 		k.keys[s.Admit.Device] = s.Admit.Key
 	}
-	if !k.members.add(&node{id: id, writer: r.Writer, number: r.Number, admit: s.Admit, remove: s.Remove, tips: s.Tips}) {
-		return false
+	if !k.members.add(n) {
+		return false, nil
 	}
 	before := k.verdict
-	k.verdict = k.members.judge(nil)
-	k.choose()
-	return !before.equal(k.verdict)
+	k.rejudge()
+	return !before.equal(k.verdict), nil
 }
 
 // isHexID says whether s is a SHA-256 in lower-case hex.

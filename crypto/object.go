@@ -2,6 +2,7 @@ package crypto
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
@@ -97,6 +98,8 @@ func checkRef(r Ref) error {
 	case "epoch":
 		to = isDevice(r.To) || r.To == phrase
 		low, high = 1, maxEpoch
+	case "phrase":
+		writer, to, high = r.Writer == phrase, isID(r.To, 52), 0
 	case "mark", "entry", "run", "base", "pack":
 	default:
 		return bad("%q is no kind of object", r.Kind)
@@ -137,6 +140,9 @@ func (k *Keyring) Seal(r Ref, log, frames []byte) (object []byte, id string, err
 		Version: 1, Locker: k.locker, Kind: r.Kind, Writer: r.Writer, Number: r.Number, To: r.To,
 		Epoch: epoch, Log: log, Length: int64(len(frames)), SHA256: hex.EncodeToString(sum[:]),
 	}
+	if r.Kind == "door" {
+		h.To = k.doorPhrase()
+	}
 	signed := h.append(nil)
 	if len(signed) > maxHeader {
 		return nil, "", fmt.Errorf("seal %s %s/%d: its header has %d bytes, more than %d", r.Kind, r.Writer, r.Number, len(signed), maxHeader)
@@ -176,9 +182,15 @@ func compactObject(log []byte) (json.RawMessage, error) {
 func (k *Keyring) sealTo(r Ref) (ed25519.PrivateKey, age.Recipient, string, error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	if r.Kind == "door" {
+	if r.Kind == "door" || r.Kind == "phrase" {
 		if k.holds == nil {
 			return nil, nil, "", errors.New("the recovery phrase is needed to make a door")
+		}
+		if r.Kind == "phrase" {
+			return k.holds.root, k.recover, phrase, nil
+		}
+		if err := k.holdsStanding(); err != nil {
+			return nil, nil, "", err
 		}
 		return k.holds.root, k.door.Recipient(), doorEpoch, nil
 	}
@@ -187,7 +199,7 @@ func (k *Keyring) sealTo(r Ref) (ed25519.PrivateKey, age.Recipient, string, erro
 	}
 	switch {
 	case r.Kind == "epoch" && r.To == phrase:
-		return k.sign, k.recover, r.To, nil
+		return k.sign, k.phrases.known[k.phrases.standing()].recover, r.To, nil
 	case r.Kind == "epoch":
 		c := k.verdict.cards[r.To]
 		if c == nil || !k.verdict.is(r.To) {
@@ -244,10 +256,16 @@ func (k *Keyring) open(r Ref, object []byte) (log, frames []byte, id string, err
 	if len(object) != sealedSize(len(plain)-len(rest)+len(frames)) {
 		return nil, nil, "", bad("it is not padded as it should be")
 	}
-	if r.Kind != "door" && r.Kind != "epoch" {
+	switch id = headerID(signed); r.Kind {
+	case "door":
+		k.mu.Lock()
+		k.doors[id] = cmp.Or(h.To, k.first)
+		k.mu.Unlock()
+	case "epoch", "phrase":
+	default:
 		k.remember(r.Writer, key)
 	}
-	return h.Log, frames, headerID(signed), nil
+	return h.Log, frames, id, nil
 }
 
 // checkHeader reads a signed header of an object that was sealed to an epoch, and
@@ -262,7 +280,11 @@ func (k *Keyring) checkHeader(r Ref, signed, signature []byte, epoch string) (*h
 			return nil, err
 		}
 	}
-	if err := k.checkSigned(r, signed, signature); err != nil {
+	by := r.Writer
+	if r.Kind == "door" && h.Version == 1 {
+		by = cmp.Or(h.To, k.first)
+	}
+	if err := k.checkSigned(r, by, signed, signature); err != nil {
 		return nil, err
 	}
 	if h.Version != 1 {
@@ -282,7 +304,7 @@ func (k *Keyring) match(h *header, r Ref, epoch string) error {
 		return bad("it is another writer's")
 	case h.Number != r.Number:
 		return bad("it has another number")
-	case h.To != r.To:
+	case h.To != r.To && (r.Kind != "door" || !isDevice(h.To) || h.To == k.first): // a door says which phrase it is of
 		return bad("it is for somebody else")
 	case h.Epoch != epoch:
 		return bad("its header names another epoch than the one it is sealed to")
@@ -290,10 +312,19 @@ func (k *Keyring) match(h *header, r Ref, epoch string) error {
 	return nil
 }
 
-// checkSigned checks that r's writer signed a header.
-func (k *Keyring) checkSigned(r Ref, signed, signature []byte) error {
+// checkSigned checks that r's writer signed a header: by, for a door, is the phrase
+// that it says made it.
+func (k *Keyring) checkSigned(r Ref, by string, signed, signature []byte) error {
 	key := k.root
-	if r.Writer != phrase {
+	if r.Kind == "door" && isDevice(by) {
+		k.mu.RLock()
+		keys, known := k.phrases.known[by]
+		k.mu.RUnlock()
+		if !known {
+			return notYet("the phrase that made it is not known yet")
+		}
+		key = keys.root
+	} else if r.Writer != phrase {
 		k.mu.RLock()
 		key = k.keys[r.Writer]
 		// What a member object says is judged with all others when it is absorbed.
@@ -325,6 +356,10 @@ func (k *Keyring) openWith(r Ref) ([]namedKey, error) {
 	switch {
 	case r.Kind == "door":
 		return []namedKey{{name: doorEpoch, identity: k.door}}, nil
+	case r.Kind == "phrase" && k.holds != nil:
+		return []namedKey{{name: phrase, identity: k.holds.recover}}, nil
+	case r.Kind == "phrase":
+		return nil, notYet("only the phrase that it is for can open it")
 	case r.Kind == "epoch" && r.To == k.self.Device:
 		return []namedKey{{name: r.To, identity: k.identity}}, nil
 	case r.Kind == "epoch" && r.To == phrase && k.holds != nil:
