@@ -247,7 +247,7 @@ func (e *examiner) reach(ctx context.Context, c *Client, s Status) {
 		return
 	}
 	for _, r := range s.Remotes {
-		err := c.Call(ctx, "remote.check", RemoteParams{Name: r.Name}, nil, Handler{Row: func(raw json.RawMessage) error {
+		err := c.Call(ctx, "remote.check", RemoteParams{Name: r.Name, Quick: true}, nil, Handler{Row: func(raw json.RawMessage) error {
 			var check RemoteCheck
 			if err := json.Unmarshal(raw, &check); err != nil {
 				return err

@@ -47,11 +47,13 @@ type remotes struct {
 // started when needed.
 type openRemote struct {
 	replica.Remote
-	close func() error
+	close   func() error
+	breaker *remote.Breaker // nil where there is nothing to leave alone
 
 	mu      sync.Mutex
 	name    string // empty: it is not stored
 	setting remoteSetting
+	known   bool // it was opened, and worked
 }
 
 // spec is what the remote is now: tokens are renewed while it is used.
@@ -114,6 +116,16 @@ func (r *remotes) get(name string) (names []string, list []*openRemote, err erro
 	return names, list, nil
 }
 
+// try has remotes tried that are left alone since they failed: the owner asks.
+func (r *remotes) try() {
+	_, list, _ := r.get("")
+	for _, o := range list {
+		if o.breaker != nil {
+			o.breaker.Reset()
+		}
+	}
+}
+
 // closePatience is how long the processes of remotes may take to end. One that
 // takes longer ends with this process.
 const closePatience = 500 * time.Millisecond
@@ -149,7 +161,8 @@ func (l *Locker) openRemote(s remoteSetting) (*openRemote, error) {
 	plugin := remote.Plugin(func(ctx context.Context) (remote.Client[plugins.RemoteObject], func(), error) {
 		return l.startRclone(ctx, o)
 	}, remoteIdle)
-	o.Remote, o.close = plugin, plugin.Close
+	o.breaker = remote.NewBreaker(plugin)
+	o.Remote, o.close = o.breaker, plugin.Close
 	return o, nil
 }
 
@@ -183,10 +196,17 @@ func (l *Locker) startRclone(ctx context.Context, o *openRemote) (remote.Client[
 	}
 	client := p.Remote()
 	keep := func(ctx context.Context, key, value string) error { return l.keepSetting(ctx, o, key, value) }
-	if err := client.Open(ctx, plugins.RemoteConfig(s.Config(keep))); err != nil {
+	config := plugins.RemoteConfig(s.Config(keep))
+	o.mu.Lock()
+	config.Known = o.known
+	o.mu.Unlock()
+	if err := client.Open(ctx, config); err != nil {
 		p.Kill()
 		return nil, nil, err
 	}
+	o.mu.Lock()
+	o.known = true
+	o.mu.Unlock()
 	return client, p.Kill, nil
 }
 
@@ -414,14 +434,19 @@ func (l *Locker) remoteList(ctx context.Context, _ struct{}, a *answer) (any, er
 	return nil, nil
 }
 
-// A RemoteCheck is a row of the call remote.check: how a remote did.
+// A RemoteCheck is a row of the call remote.check: what a remote can do, and how it did.
 type RemoteCheck struct {
-	Name     string   `json:"name"`
-	PutMS    int64    `json:"put_ms"`
-	GetMS    int64    `json:"get_ms"`
-	ListMS   int64    `json:"list_ms"`
-	DeleteMS int64    `json:"delete_ms"`
-	Warnings []string `json:"warnings,omitempty"`
+	Name string `json:"name"`
+	remote.Report
+}
+
+// check examines a remote; quick: whether it works at all.
+func (o *openRemote) check(ctx context.Context, quick bool) (remote.Report, error) {
+	if !quick {
+		return remote.Examine(ctx, o.Remote)
+	}
+	r, err := remote.Check(ctx, o)
+	return remote.Report{PutMS: r.Put.Milliseconds(), GetMS: r.Get.Milliseconds(), ListMS: r.List.Milliseconds(), DeleteMS: r.Delete.Milliseconds(), Warnings: r.Warnings}, err
 }
 
 // remoteCheck is the call remote.check.
@@ -433,16 +458,17 @@ func (l *Locker) remoteCheck(ctx context.Context, p RemoteParams, a *answer) (an
 	if len(list) == 0 {
 		return nil, failed("add one with 'locker remote add NAME SPEC'", "there is no remote")
 	}
+	l.remotes.try()
 	var errs []string
 	var next string
 	for i, o := range list {
-		r, err := remote.Check(ctx, o)
+		r, err := o.check(ctx, p.Quick)
 		if err != nil {
 			e := asError(notReady(o.spec(), err))
 			errs, next = append(errs, names[i]+": "+e.Message), e.Next
 			continue
 		}
-		row := RemoteCheck{Name: names[i], PutMS: r.Put.Milliseconds(), GetMS: r.Get.Milliseconds(), ListMS: r.List.Milliseconds(), DeleteMS: r.Delete.Milliseconds(), Warnings: r.Warnings}
+		row := RemoteCheck{Name: names[i], Report: r}
 		if err := a.now(row); err != nil {
 			return nil, err
 		}

@@ -36,6 +36,7 @@ func (l *Locker) syncNow(ctx context.Context, p SyncParams, a *answer) (any, err
 	if _, list, _ := l.remotes.get(""); len(list) == 0 {
 		return nil, failed("add one with 'locker remote add NAME SPEC'", "there is no remote to sync with")
 	}
+	l.remotes.try()
 	s, err := l.sync(ctx, replica.SyncOptions{Full: p.Full, Progress: paced(a)})
 	if err != nil {
 		return nil, err
@@ -70,6 +71,7 @@ func (l *Locker) verify(ctx context.Context, p RemoteParams, a *answer) (any, er
 	if len(names) == 0 {
 		return nil, failed("add one with 'locker remote add NAME SPEC'", "there is no remote to verify")
 	}
+	l.remotes.try()
 	for _, name := range names {
 		r, err := l.replica.Verify(ctx, name, paced(a))
 		if err != nil {

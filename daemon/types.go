@@ -164,6 +164,7 @@ type RemoteParams struct {
 	Name       string `json:"name,omitempty"`
 	Spec       string `json:"spec,omitempty"`
 	Passphrase string `json:"passphrase,omitempty"`
+	Quick      bool   `json:"quick,omitempty"` // of remote.check: whether it works, no more
 }
 
 // A VerifySummary ends the call verify.

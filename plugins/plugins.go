@@ -122,6 +122,9 @@ type RemoteConfig struct {
 	Root string
 	// Options are the backend's own, credentials among them.
 	Options map[string]string
+	// Known says that the host opened this place with these settings before, and it
+	// worked: it need not be tried.
+	Known bool
 	// Keep takes a setting that the remote changed while it was open, such as a token
 	// that was renewed, and returns when it is kept. Later processes get it among the
 	// Options. nil keeps nothing. It may be called from several goroutines at once.
@@ -142,7 +145,7 @@ type RemoteDescriber interface {
 }
 
 // RemoteTraits are what a place can do, as far as that is known without trying.
-type RemoteTraits struct {
+type RemoteTraits = struct {
 	Notifies    bool          // it tells when objects change,
 	NotifyEvery time.Duration // by being asked so often; 0 is at once
 	FoldCase    bool          // names that differ in case alone are one

@@ -38,7 +38,7 @@ func (s *server) OpenRemote(stream grpc.BidiStreamingServer[wire.OpenPart, wire.
 }
 
 func remoteConfig(r *wire.OpenRequest) RemoteConfig {
-	return RemoteConfig{Type: r.GetType(), Root: r.GetRoot(), Options: r.GetOptions()}
+	return RemoteConfig{Type: r.GetType(), Root: r.GetRoot(), Options: r.GetOptions(), Known: r.GetKnown()}
 }
 
 // A keeper hands settings to the host, one at a time.

@@ -22,6 +22,16 @@ func syncFolder(root *os.Root, name string) error {
 	return errors.Join(err, dir.Close())
 }
 
+// room is how many bytes are free for us, and used, where a folder lies.
+func room(dir string) (free, used int64, err error) {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(dir, &s); err != nil {
+		return 0, 0, err
+	}
+	block := uint64(s.Bsize)
+	return int64(uint64(s.Bavail) * block), int64((uint64(s.Blocks) - uint64(s.Bfree)) * block), nil
+}
+
 // full says whether there is no room left.
 func full(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)

@@ -11,6 +11,19 @@ import (
 // of names by itself.
 func syncFolder(*os.Root, string) error { return nil }
 
+// room is how many bytes are free for us, and used, where a folder lies.
+func room(dir string) (free, used int64, err error) {
+	name, err := windows.UTF16PtrFromString(dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	var ours, total, all uint64
+	if err := windows.GetDiskFreeSpaceEx(name, &ours, &total, &all); err != nil {
+		return 0, 0, err
+	}
+	return int64(ours), int64(total - all), nil
+}
+
 // full says whether there is no room left.
 func full(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL) || errors.Is(err, windows.ERROR_DISK_QUOTA_EXCEEDED)

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/locker-project/locker/daemon/remote/fault"
@@ -87,7 +88,8 @@ type PluginRemote struct {
 	idle time.Duration
 	slow pace // how patient to be; zero is the default
 
-	own own
+	own  own
+	away atomic.Bool // the last call found that it cannot be reached
 
 	mu      sync.Mutex
 	process *process // nil: none runs

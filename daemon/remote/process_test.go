@@ -85,7 +85,7 @@ func newConfined(t *testing.T, spec string, idle time.Duration) *confined {
 			return nil, nil, err
 		}
 		c.starts.Add(1)
-		if err := p.Remote().Open(ctx, s.Config(nil)); err != nil {
+		if err := p.Remote().Open(ctx, plugins.RemoteConfig(s.Config(nil))); err != nil {
 			p.Kill()
 			return nil, nil, err
 		}

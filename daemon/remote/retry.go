@@ -68,6 +68,7 @@ func (p *PluginRemote) retry(ctx context.Context, op func() error) error {
 	for tries := 1; ; tries++ {
 		err := op()
 		if err == nil {
+			p.away.Store(false)
 			return nil
 		}
 		if stop := (*local)(nil); errors.As(err, &stop) {
@@ -86,6 +87,9 @@ func (p *PluginRemote) retry(ctx context.Context, op func() error) error {
 		most, pause := pace.tries, max(pace.pause(tries), f.Pause)
 		if f.Kind == fault.Offline {
 			most = pace.offline
+			if p.away.Swap(true) && tries == 1 {
+				most = 1 // it was away before
+			}
 		}
 		if !f.Again || tries >= most || time.Since(began)+pause > pace.total {
 			return f

@@ -173,25 +173,23 @@ func (s Spec) Prepare() error {
 	return nil
 }
 
-// Config is what the process is told. It holds the credentials. keep takes settings
-// that the process hands back, see [Spec.Kept]; nil drops them. The type is that of
-// plugins.RemoteConfig.
-func (s Spec) Config(keep func(ctx context.Context, key, value string) error) struct {
+// A Config is what the process is told. It is plugins.RemoteConfig by another name.
+type Config struct {
 	Type    string
 	Root    string
 	Options map[string]string
+	Known   bool
 	Keep    func(ctx context.Context, key, value string) error
-} {
+}
+
+// Config is what the process is told; it holds the credentials. keep takes settings that
+// the process hands back, see [Spec.Kept]; nil drops them.
+func (s Spec) Config(keep func(ctx context.Context, key, value string) error) Config {
 	options := withOptions(s.Options, nil)
 	if len(s.Clear) > 0 {
 		options[clearOption] = strings.Join(s.Clear, ",")
 	}
-	return struct {
-		Type    string
-		Root    string
-		Options map[string]string
-		Keep    func(ctx context.Context, key, value string) error
-	}{s.Type, s.Root, options, keep}
+	return Config{Type: s.Type, Root: s.Root, Options: options, Keep: keep}
 }
 
 // String is the spec for people, without what is or could be secret: "…" stands for

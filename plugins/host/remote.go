@@ -59,7 +59,7 @@ func (r *remote) open(ctx context.Context, config plugins.RemoteConfig) error {
 }
 
 func openRequest(config plugins.RemoteConfig) *wire.OpenRequest {
-	return &wire.OpenRequest{Type: config.Type, Root: config.Root, Options: config.Options}
+	return &wire.OpenRequest{Type: config.Type, Root: config.Root, Options: config.Options, Known: config.Known}
 }
 
 // news takes the next thing that the process says: that the remote is open, or a

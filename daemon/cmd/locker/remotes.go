@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,20 +51,24 @@ func (c *cli) remoteCommand() *cobra.Command {
 		},
 	}
 	check := &cobra.Command{
-		Use: "check [NAME]", Short: "Write, read, list and delete a probe on a remote", Example: "  locker remote check", Args: cobra.MaximumNArgs(1),
+		Use:   "check [NAME]",
+		Short: "Find out what a remote can do, and measure it",
+		Long: `Check puts objects of random bytes on a remote, reads them back, looks for them while
+they are put, lists and deletes them. It takes some seconds and moves some 20 MB each
+way; with --quick it only tries whether the remote works.`,
+		Example: "  locker remote check\n  locker remote check cloud --json | jq .traits",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				params.Name = args[0]
 			}
 			return list(c, cmd.Context(), "remote check", "remote.check", params, func(r daemon.RemoteCheck) error {
-				c.say("%s works: put %d ms, get %d ms, list %d ms, delete %d ms", r.Name, r.PutMS, r.GetMS, r.ListMS, r.DeleteMS)
-				for _, w := range r.Warnings {
-					c.say("  note: %s", w)
-				}
+				c.showCheck(r, params.Quick)
 				return nil
 			})
 		},
 	}
+	check.Flags().BoolVar(&params.Quick, "quick", false, "only try whether the remote works")
 	remove := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Use a remote no more",
@@ -86,4 +91,33 @@ use the same place go on using it.`,
 	}
 	cmd.AddCommand(add, ls, remove, check)
 	return cmd
+}
+
+// showCheck prints what a remote can do and how it did.
+func (c *cli) showCheck(r daemon.RemoteCheck, quick bool) {
+	c.say("%s works: put %d ms, get %d ms, list %d ms, delete %d ms", r.Name, r.PutMS, r.GetMS, r.ListMS, r.DeleteMS)
+	if !quick {
+		c.say("  looking for news takes %d ms; %.1f MB/s up, %.1f MB/s down", r.MissMS, r.UpMBs, r.DownMBs)
+		c.say("  what was put can be read %s and is listed %s; a large object is %s while it is put", after(r.ReadAfterMS), after(r.ListAfterMS), r.Partial)
+	}
+	if t := r.Traits; t != nil {
+		room := "how much room there is is not known"
+		if t.FreeBytes >= 0 {
+			room = size(t.FreeBytes) + " are free"
+		}
+		c.say("  tells of changes: %s; %s", t.Notifies, room)
+	}
+	for _, w := range r.Warnings {
+		c.say("  note: %s", w)
+	}
+}
+
+func after(ms int64) string {
+	switch {
+	case ms == 0:
+		return "at once"
+	case ms < 0:
+		return "only much later"
+	}
+	return fmt.Sprintf("after %d ms", ms)
 }

@@ -434,6 +434,7 @@ type OpenRequest struct {
 	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	Root          string                 `protobuf:"bytes,2,opt,name=root,proto3" json:"root,omitempty"`
 	Options       map[string]string      `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Known         bool                   `protobuf:"varint,4,opt,name=known,proto3" json:"known,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -487,6 +488,13 @@ func (x *OpenRequest) GetOptions() map[string]string {
 		return x.Options
 	}
 	return nil
+}
+
+func (x *OpenRequest) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
 }
 
 // OpenPart has what to open in the first part alone. Each later one says that a setting
@@ -2273,11 +2281,12 @@ const file_wire_proto_rawDesc = "" +
 	"\x0eRecogniseReply\x12\x1e\n" +
 	"\n" +
 	"confidence\x18\x01 \x01(\x03R\n" +
-	"confidence\"\xb7\x01\n" +
+	"confidence\"\xcd\x01\n" +
 	"\vOpenRequest\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\tR\x04root\x12D\n" +
-	"\aoptions\x18\x03 \x03(\v2*.locker.plugin.v1.OpenRequest.OptionsEntryR\aoptions\x1a:\n" +
+	"\aoptions\x18\x03 \x03(\v2*.locker.plugin.v1.OpenRequest.OptionsEntryR\aoptions\x12\x14\n" +
+	"\x05known\x18\x04 \x01(\bR\x05known\x1a:\n" +
 	"\fOptionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"U\n" +

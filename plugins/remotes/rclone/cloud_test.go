@@ -36,7 +36,7 @@ func open(t *testing.T, spec string) *remote.PluginRemote {
 	}
 	p := remote.Plugin(func(ctx context.Context) (remote.Client[plugins.RemoteObject], func(), error) {
 		c := &cloud{}
-		return c, func() {}, c.Open(ctx, s.Config(nil))
+		return c, func() {}, c.Open(ctx, plugins.RemoteConfig(s.Config(nil)))
 	}, time.Minute)
 	t.Cleanup(func() { p.Close() })
 	return p

@@ -279,8 +279,8 @@ func construct(ctx context.Context, info *fs.RegInfo, root string, s *settings) 
 // rootPath are the paths that make sense on every backend.
 var rootPath = regexp.MustCompile(`^[^\x00-\x1f\x7f]*$`)
 
-// Open connects. It lists the root once, since some backends look at their
-// credentials only when they need them.
+// Open connects. It lists the root once where that was never done, since some backends
+// look at their credentials only when they need them.
 func (c *cloud) Open(ctx context.Context, config plugins.RemoteConfig) error {
 	info, err := find(config.Type)
 	if err != nil {
@@ -304,7 +304,7 @@ func (c *cloud) open(ctx context.Context, info *fs.RegInfo, config plugins.Remot
 		return err
 	}
 	o := &opened{ctx: lasting, clean: cleaner(secrets, config.Options)}
-	if o.fs, err = construct(lasting, info, config.Root, s); err == nil {
+	if o.fs, err = construct(lasting, info, config.Root, s); err == nil && !config.Known {
 		_, err = o.fs.List(o.with(ctx), "")
 		if errors.Is(err, fs.ErrorDirNotFound) {
 			err = nil // it is made by the first Put
