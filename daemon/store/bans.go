@@ -104,6 +104,7 @@ type bans struct {
 
 	mu    sync.RWMutex
 	known map[uint64]struct{}
+	sum   sum // over the bans, lifted or not, and the imports that were purged
 }
 
 func (b *bans) add(id banID) {
@@ -126,20 +127,40 @@ func (b *bans) may(id banID) bool {
 	return ok
 }
 
-// loadBans reads the ids of all bans.
-func (s *Store) loadBans() error {
-	s.bans = &bans{key: s.blobKey, known: map[uint64]struct{}{}}
+// loadBans reads all bans, beside which there are the imports that were purged.
+func (s *Store) loadBans(purged map[uint32]bool) (*bans, error) {
+	b := &bans{key: s.blobKey, known: map[uint64]struct{}{}}
+	for imp := range purged {
+		b.sum.add(banHash("import", s.names.text(imp)))
+	}
 	name, ok := s.names.find(bansCollection)
 	if !ok {
-		return nil
+		return b, nil
 	}
-	return scan(s.db, idKey(nil, name, ""), func(key, _ []byte) error {
-		if id, ok := parseBanID(string(key[5:])); ok {
-			s.bans.add(id)
+	var row row
+	return b, scan(s.db, recordKey(nil, name, nil, ""), func(key, val []byte) error {
+		_, _, text, err := splitRecordKey(key)
+		if err != nil {
+			return err
+		}
+		id, ok := parseBanID(string(text))
+		if !ok {
+			return nil
+		}
+		if err := row.read(val); err != nil {
+			return fmt.Errorf("ban %s: %w", text, err)
+		}
+		b.add(id)
+		rec := row.record()
+		if ban := rec.stateOf(s.names).ban; ban != "" {
+			b.sum.add(banHash(id.text(), ban))
 		}
 		return nil
 	})
 }
+
+// banHash is a ban's part in what [Store.Bans] returns.
+func banHash(id, ban string) [32]byte { return sha256.Sum256([]byte(id + " " + ban)) }
 
 // A banState is what a record of _bans says: the newest ban and lift, each as text
 // that compares as they do, or empty.
@@ -230,9 +251,15 @@ func (t *txn) banned(e *entry, before string) {
 		return
 	}
 	t.s.bans.add(id)
-	if e.rec.stateOf(t.s.names).ban != before {
-		t.hunts[id] = true
+	now := e.rec.stateOf(t.s.names).ban
+	if now == before {
+		return
 	}
+	t.hunts[id] = true
+	if before != "" {
+		t.bansSum.subtract(banHash(e.id, before))
+	}
+	t.bansSum.add(banHash(e.id, now))
 }
 
 // A hunt looks for the record of a ban. Where its id is known there is nothing to look
@@ -504,26 +531,14 @@ func (s *Store) banState(db pebble.Reader, id banID) (b banState, err error) {
 	return rec.stateOf(s.names), nil
 }
 
-// Bans returns how many bans there are and the clock of the newest one, lifted or not.
-func (s *Store) Bans(ctx context.Context) (n int, newest uint64, err error) {
-	done, err := s.use(ctx)
-	if err != nil {
-		return 0, 0, err
+// Bans names the set of all bans, lifted or not, and of the imports that were purged:
+// 32 hexadecimal digits that are equal on stores that know the same, and empty where
+// there are none.
+func (s *Store) Bans() string {
+	s.bans.mu.RLock()
+	defer s.bans.mu.RUnlock()
+	if s.bans.sum == (sum{}) {
+		return ""
 	}
-	defer done()
-	name, ok := s.names.find(bansCollection)
-	if !ok {
-		return 0, 0, nil
-	}
-	var row row
-	err = scan(s.db, recordKey(nil, name, nil, ""), func(_, val []byte) error {
-		if err := row.read(val); err != nil {
-			return err
-		}
-		if i := row.find(banField); i >= 0 {
-			n, newest = n+1, max(newest, row.stamp(i).clock)
-		}
-		return nil
-	})
-	return n, newest, err
+	return fmt.Sprintf("%016x%016x", s.bans.sum[0], s.bans.sum[1])
 }

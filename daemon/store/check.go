@@ -171,6 +171,13 @@ func (c *checker) undone() error {
 	if err != nil {
 		return err
 	}
+	b, err := c.s.loadBans(purged)
+	if err != nil {
+		return err
+	}
+	if b.sum != c.s.bans.sum {
+		return errors.New("the sum of the bans is wrong")
+	}
 	raw, err := get(c.s.db, metaKey)
 	if errors.Is(err, pebble.ErrNotFound) || raw == nil {
 		return err

@@ -168,6 +168,9 @@ func (t *txn) tookJobs() {
 		s.purged.Store(&t.purged)
 	}
 	s.hunting.Store(len(s.hunts)+len(s.hollows) > 0)
+	s.bans.mu.Lock()
+	defer s.bans.mu.Unlock()
+	s.bans.sum = t.bansSum
 }
 
 // loadHunts reads what a crash interrupted.

@@ -188,7 +188,10 @@ func (s *Store) load(device string) error {
 	}
 	s.marks.Store(&m)
 	s.purged.Store(&purged)
-	if err := errors.Join(s.loadBans(), s.loadHunts(), s.loadScrub()); err != nil {
+	if s.bans, err = s.loadBans(purged); err != nil {
+		return err
+	}
+	if err := errors.Join(s.loadHunts(), s.loadScrub()); err != nil {
 		return err
 	}
 	s.device = s.names.number(device)

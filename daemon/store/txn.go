@@ -27,6 +27,7 @@ type txn struct {
 	lazy    bool // bans may wait before they are dealt with
 
 	banHash *banHasher
+	bansSum sum             // see bans
 	purged  map[uint32]bool // imports, as they will be
 	hunts   hunts           // what bans leave to be done; see hunt.go and scrub.go
 	hollows map[uint32]bool
@@ -62,7 +63,7 @@ func (s *Store) begin(size int) *txn {
 	t := &txn{
 		s: s, batch: s.db.NewBatchWithSize(size), meta: s.meta.clone(), marks: *s.marks.Load(), old: *s.marks.Load(),
 		entries: map[string]*entry{}, imports: map[uint32]importNote{}, jobs: map[uint32]uint64{},
-		purged: *s.purged.Load(), hunts: hunts{}, hollows: map[uint32]bool{}, shreds: map[string]bool{}, scrubs: map[uint32]bool{},
+		purged: *s.purged.Load(), bansSum: s.bans.sum, hunts: hunts{}, hollows: map[uint32]bool{}, shreds: map[string]bool{}, scrubs: map[uint32]bool{},
 	}
 	if len(s.jobs) > 0 {
 		t.old = s.oldMarks()
@@ -310,6 +311,7 @@ func (t *txn) mark() error {
 		if e.rec.isPurged() && !t.purged[imp] {
 			t.purged = maps.Clone(t.purged)
 			t.purged[imp], t.hollows[imp] = true, true
+			t.bansSum.add(banHash("import", e.id))
 		}
 		if clock := e.rec.markOf(); clock != t.marks[imp] {
 			t.jobs[imp] = t.marks[imp]
