@@ -349,7 +349,11 @@ func (p *pass) stageBase(ctx context.Context, self *selfNote, n notes, former *b
 	if err != nil {
 		return fmt.Errorf("sealing a base: %w", err)
 	}
-	cover := coverNote{Upto: b.Upto.N, Made: p.now(), Now: now}
+	pending, err := p.pendingNow(ctx)
+	if err != nil {
+		return err
+	}
+	cover := coverNote{Upto: b.Upto.N, Made: p.now(), Now: now || pending}
 	kept := b.numbers()
 	for _, r := range former.Base.Runs {
 		if !kept[r.N] {

@@ -54,6 +54,7 @@ type header struct {
 	Entry   *seen           `json:"entry,omitempty"`  // of a mark: the newest entry
 	Bases   []seen          `json:"bases"`            // the bases by which the writer stands
 	Adopts  map[string]seen `json:"adopts,omitempty"` // removed devices, and up to which entry of theirs this log holds what counts
+	Clean   string          `json:"clean,omitempty"`  // State.Bans: nothing of that is left in what the writer put on remotes
 	Clock   clock           `json:"clock"`
 
 	more map[string]json.RawMessage // fields of newer versions
@@ -81,7 +82,7 @@ func (c *clock) UnmarshalJSON(b []byte) error {
 // millis is the physical part of a clock.
 func (c clock) millis() int64 { return int64(c >> 16) }
 
-var headerFields = []string{"v", "prev", "vector", "tips", "entry", "bases", "adopts", "clock"}
+var headerFields = []string{"v", "prev", "vector", "tips", "entry", "bases", "adopts", "clean", "clock"}
 
 // encode returns the header as JSON.
 func (h *header) encode() []byte {
@@ -136,6 +137,9 @@ func (h *header) check() error {
 		if !validDevice(device) || !validID(s.ID) || s.N == 0 {
 			return errors.New("its header adopts what cannot be a log")
 		}
+	}
+	if len(h.Clean) > 64 {
+		return errors.New("its header names what cannot be bans")
 	}
 	for _, tip := range h.Tips {
 		if len(tip) > 128 {

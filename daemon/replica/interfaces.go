@@ -144,6 +144,13 @@ type State interface {
 	// the pass goes on. Any other error ends the pass.
 	Join(ctx context.Context, lines []byte, notes map[string][]byte) (changed int, ahead bool, err error)
 
+	// Bans names the set of all that was purged, 32 hexadecimal digits that are equal
+	// where the same is known; it is empty where nothing was. What was purged State does
+	// not hold and does not take in. Clean takes it out of change lines: cleaned is lines
+	// itself, and changed false, where there is nothing of it. Lines of other kinds stay.
+	Bans() string
+	Clean(lines []byte) (cleaned []byte, changed bool, err error)
+
 	// Written returns what a device wrote (empty: any device) with a clock above from
 	// and up to to, as far as it is still part of the state, as change lines with the
 	// revisions that it has, of about max bytes in all. after is nil at first; next is

@@ -34,9 +34,9 @@ func restKey(remote string) string { return "rest/" + remote }
 
 func readKey(remote string, run uint64) string { return fmt.Sprintf("read/%s/%016x", remote, run) }
 
-func (p *pass) restOn(ctx context.Context, remote string) (*restNote, error) {
+func (r *Replica) restOn(ctx context.Context, remote string) (*restNote, error) {
 	var rest restNote
-	_, err := p.note(ctx, restKey(remote), &rest)
+	_, err := r.note(ctx, restKey(remote), &rest)
 	return &rest, err
 }
 

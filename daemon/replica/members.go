@@ -307,5 +307,5 @@ func (r *Replica) newEpoch(self *selfNote, n notes) ([]staged, error) {
 // newHeader begins the header of an object of this device.
 func (r *Replica) newHeader(self *selfNote) *header {
 	self.Clock = max(clock(r.now()<<16), self.Clock+1)
-	return &header{Version: logVersion, Tips: r.sealer.Tips(), Bases: self.Bases, Adopts: self.Adopts, Clock: self.Clock}
+	return &header{Version: logVersion, Tips: r.sealer.Tips(), Bases: self.Bases, Adopts: self.Adopts, Clean: self.Clean, Clock: self.Clock}
 }

@@ -28,6 +28,8 @@ import (
 //	cover/NUMBER          coverNote: what base NUMBER of this device lets go
 //	rest/REMOTE           restNote: how far a remote rests on bases of this device
 //	read/REMOTE/NUMBER    a run of this device that was read back from a remote
+//	purge                 purgeNote: how far the purge of this device's objects has come
+//	gone/REMOTE/DEVICE    goneNote: the log of a removed device is gone from a remote
 //	part/DEVICE           partNote: what was joined of a base that is not joined whole yet
 //	pack/DEVICE/NUMBER    packNote: a pack that was sealed here and is not deleted
 //	packing               growing: a blob of which a part is in sealed packs
@@ -77,6 +79,8 @@ type selfNote struct {
 	Pending *doorNote         `json:"pending,omitempty"` // a door that removes a device and does not count yet
 	Adopts  map[string]seen   `json:"adopts,omitempty"`  // logs of removed devices that this one has adopted, up to an entry
 
+	Clean string `json:"clean,omitempty"` // State.Bans: nothing of that is left in what this device put on remotes
+
 	// Of compaction:
 	Run      uint64 `json:"run,omitempty"`      // newest run
 	Base     uint64 `json:"base,omitempty"`     // newest base
@@ -113,6 +117,9 @@ type peerNote struct {
 	Again  *againNote          `json:"again,omitempty"`  // what was published again of what is beyond its pin
 	Out    int64               `json:"out,omitempty"`    // since when it is known to be removed, ms
 	Adopts map[string]adoption `json:"adopts,omitempty"` // logs that it has adopted
+
+	Clean   string `json:"clean,omitempty"`    // its newest header says that it is clean of these bans,
+	CleanAt clock  `json:"clean_at,omitempty"` // and the first that said so was of then
 
 	Bases    []seen `json:"bases,omitempty"`     // the bases by which it stands,
 	Stands   clock  `json:"stands,omitempty"`    // says an entry or mark of this clock,
@@ -286,7 +293,7 @@ func (r *Replica) succeed(ctx context.Context, former selfNote, device string) (
 	}
 	var sent uint64
 	n := notes{}
-	ownNotes := []string{"out/", "sent/", "state/", "wait/", "mend/", "run/", "cover/", "rest/", "read/", "packing", "held/", "late/", "behind/", "probe/", sayCondemn}
+	ownNotes := []string{"out/", "sent/", "state/", "wait/", "mend/", "run/", "cover/", "rest/", "read/", "packing", "held/", "late/", "behind/", "probe/", sayCondemn, "purge", "gone/"}
 	for _, prefix := range ownNotes {
 		err := r.eachNote(ctx, prefix, func(key string, value []byte) error {
 			n[prefix+key] = nil

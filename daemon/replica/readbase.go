@@ -34,6 +34,9 @@ func (p *pass) basesOf(rd *reading) []seen {
 func (n *peerNote) stand(h *header, entry uint64) {
 	if h.Clock >= n.Stands {
 		n.Bases, n.Stands, n.StandsAt = h.Bases, h.Clock, entry
+		if n.Clean != h.Clean {
+			n.Clean, n.CleanAt = h.Clean, h.Clock
+		}
 	}
 }
 

@@ -276,8 +276,8 @@ func (r *Replica) SetRemotes(remotes []Named) {
 func (r *Replica) ForgetRemote(ctx context.Context, name string) error {
 	r.pass.Lock()
 	defer r.pass.Unlock()
-	n := notes{"sent/" + name: nil, "state/" + name: nil, "probe/" + name: nil, "wait/full/" + name: nil}
-	for _, prefix := range []string{"mend/" + name + "/", "late/" + name + "/", "wait/lost/" + name + "/", "wait/verify/" + name + "/"} {
+	n := notes{"sent/" + name: nil, "state/" + name: nil, "probe/" + name: nil, restKey(name): nil, "wait/full/" + name: nil}
+	for _, prefix := range []string{"mend/" + name + "/", "late/" + name + "/", "read/" + name + "/", "gone/" + name + "/", "wait/lost/" + name + "/", "wait/verify/" + name + "/"} {
 		if err := r.eachNote(ctx, prefix, func(key string, _ []byte) error {
 			n[prefix+key] = nil
 			return nil

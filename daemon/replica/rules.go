@@ -23,5 +23,6 @@ type rules struct {
 	adopt      bool // a member adopts the log of a removed device
 	quietAck   bool // an entry without records calls for no answer
 	ladder     bool // marks are deleted eight numbers late
+	purge      bool // who learns of a ban writes its own log anew
 	nextDoor   bool // who finds its door taken takes the next
 }

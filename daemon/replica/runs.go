@@ -52,21 +52,6 @@ func (p *pass) eachLines(ctx context.Context, in input, f func(lines []byte) err
 	return p.codec.eachFrame(frames, nil, f)
 }
 
-// A cleaner is a State that takes out of change lines what was purged.
-type cleaner interface {
-	Clean(lines []byte) (cleaned []byte, changed bool, err error)
-}
-
-// clean takes out of lines what was purged.
-func (p *pass) clean(lines []byte) ([]byte, error) {
-	c, ok := p.state.(cleaner)
-	if !ok {
-		return lines, nil
-	}
-	cleaned, _, err := c.Clean(lines)
-	return cleaned, err
-}
-
 // sampleEvery is after how many bytes of lines a key is noted, where the lines are
 // more than can be joined at once.
 const sampleEvery = 64 << 10
@@ -126,7 +111,7 @@ func (p *pass) joinSome(ctx context.Context, inputs []input, j *joiner, lo, hi [
 			continue
 		}
 		err := p.eachLines(ctx, in, func(lines []byte) error {
-			lines, err := p.clean(lines)
+			lines, _, err := p.state.Clean(lines)
 			if err != nil {
 				return err
 			}

@@ -97,7 +97,74 @@ func (s *memState) put(id, v string) {
 	s.write("notes", id, map[string]json.RawMessage{"text": json.RawMessage(strconv.Quote(v))})
 }
 
+// ban purges a record here and, once they know, on all devices. Its ban is named in
+// the clear.
+func (s *memState) ban(id string) {
+	s.write("_bans", "notes/"+id, map[string]json.RawMessage{"ban": json.RawMessage("true")})
+}
+
+// banned says whether a record is banned.
+func (s *memState) banned(collection, id string) bool {
+	_, ok := s.fields["_bans\x00"+collection+"/"+id+"\x00ban"]
+	return ok
+}
+
+// Bans names the set of bans.
+func (s *memState) Bans() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h, any := sha256.New(), false
+	for _, key := range slices.Sorted(maps.Keys(s.fields)) {
+		if strings.HasPrefix(key, "_bans\x00") {
+			any = true
+			fmt.Fprintf(h, "%q %s\n", key, s.fields[key].rev)
+		}
+	}
+	if !any {
+		return ""
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// Clean leaves out lines of banned records.
+func (s *memState) Clean(lines []byte) (cleaned []byte, changed bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for text := range bytes.Lines(lines) {
+		var l line
+		if err := json.Unmarshal(text, &l); err != nil {
+			return nil, false, err
+		}
+		if s.banned(l.Collection, l.ID) {
+			changed = true
+		} else {
+			cleaned = append(cleaned, text...)
+		}
+	}
+	if !changed {
+		return lines, false, nil
+	}
+	return cleaned, true, nil
+}
+
+// purge removes what is held of a record.
+func (s *memState) purge(l line) {
+	collection, id, _ := strings.Cut(l.ID, "/")
+	maps.DeleteFunc(s.fields, func(key string, _ value) bool { return strings.HasPrefix(key, collection+"\x00"+id+"\x00") })
+	for i, text := range s.log {
+		var other line
+		if json.Unmarshal(text, &other) == nil && other.Collection == collection && other.ID == id {
+			s.log[i] = nil
+		}
+	}
+}
+
 func (s *memState) apply(l line) (changed bool) {
+	if l.Collection == "_bans" {
+		defer s.purge(l)
+	} else if s.banned(l.Collection, l.ID) {
+		return false
+	}
 	class := "0"
 	if l.Class == "owner" {
 		class = "1"

@@ -164,6 +164,9 @@ func (p *pass) run(ctx context.Context) error {
 	if err := p.letGo(ctx); err != nil {
 		return err
 	}
+	if err := p.purged(ctx); err != nil {
+		return err
+	}
 	if !p.o.Full && !p.lost {
 		return nil
 	}
@@ -559,6 +562,11 @@ func (p *pass) seal(ctx context.Context) error {
 	}
 	if err := p.compact(ctx); err != nil {
 		if err := p.notCompacted(ctx, err); err != nil {
+			return err
+		}
+	}
+	if err := p.purge(ctx); err != nil {
+		if err := p.notPurged(ctx, err); err != nil {
 			return err
 		}
 	}

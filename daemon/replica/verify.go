@@ -192,6 +192,9 @@ func (p *pass) healOn(ctx context.Context, l *link, all []known) error {
 			return err
 		}
 	}
+	if err := p.clearRemoved(ctx, l, names); err != nil {
+		return err
+	}
 	return p.sweep(ctx, l, names, own, rest)
 }
 

@@ -444,7 +444,7 @@ func (l *line) encode() []byte {
 	for _, p := range l.parts {
 		switch {
 		case p.name == timeName && string(p.data) == "null":
-			b = append(b, `,"time":null`...)
+			b = append(b, `,"time":"null"`...)
 		case p.name == timeName:
 			b = quote(append(b, `,"time":`...), timeText(p.data))
 		case p.name == sourceName:

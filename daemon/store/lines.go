@@ -14,7 +14,7 @@ import (
 //	{"collection","id","time"?,"source"?,"import"?,"class","clock","device","lift"?,"deleted"?,"fields"?}
 //
 // lift is part of the revision: the newest lift of a ban of the record that the writer
-// had seen. A time of null, and a source "null", are values of a purged import.
+// had seen. A time and a source "null" are values of a purged import.
 type line struct {
 	collection, id  []byte
 	imp, device     []byte
@@ -136,7 +136,7 @@ func (l *line) member(name, val []byte) (err error) {
 			_, _, err = liftOf(l.lift)
 		}
 	case "time":
-		if string(val) == "null" {
+		if string(val) == `"null"` {
 			l.time = null
 			return nil
 		}
@@ -248,7 +248,7 @@ func (r *row) appendLine(b []byte, collection string, id []byte, at stamp, names
 	n := len(r.shape.names)
 	for i := n - 1; i >= 0 && r.shape.names[i] >= "\xff"; i-- {
 		if r.shape.names[i] == timeName && r.stamp(i) == at && string(r.value(i)) == "null" {
-			b = append(b, `,"time":null`...)
+			b = append(b, `,"time":"null"`...)
 		} else if r.shape.names[i] == timeName && r.stamp(i) == at {
 			b = append(b, `,"time":"`...)
 			b = timeOf(r.value(i)).AppendFormat(b, time.RFC3339Nano)
