@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A remote without room takes no packs, and may well take what is small. So each
-// remote has two lanes: where a pack is refused for want of room, its line of the
+// A remote without room takes no packs or runs, and may well take what is small. So each
+// remote has two lanes: where one is refused for want of room, its line of the
 // outbox is put aside for that remote, everything else goes on, and further packs are
 // put aside at once. Those lines are tried again, in their order, after the rest. Of
 // deletions those go at once that free room without needing any; where blobs were
@@ -38,6 +38,10 @@ type lateNote struct {
 	Size int64  `json:"size,omitempty"`
 }
 
+// bulky says whether an object may wait for room: a pack, or a run, whose entries stay
+// until it is there.
+func bulky(ref Ref) bool { return ref.Kind == "pack" || ref.Kind == "run" }
+
 // isFull says whether an error of a remote says that it has no room.
 func isFull(err error) bool {
 	var full interface{ Full() bool }
@@ -50,7 +54,7 @@ func (p *pass) aside(ctx context.Context, l *link, seq uint64, out outNote) (boo
 	full := l.full
 	l.mu.Unlock()
 	if !full || out.Ref.Kind != "pack" || !out.Delete {
-		return full && out.Ref.Kind == "pack" && !out.Gone, nil
+		return full && bulky(out.Ref) && !out.Delete && !out.Gone, nil
 	}
 	behind, err := p.state.Note(ctx, behindKey(seq))
 	return behind != nil, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -60,6 +61,11 @@ func (r *Replica) remoteNames() (names []string) {
 // is gone from all of them.
 func (p *pass) letGo(ctx context.Context) error {
 	self := p.getSelf()
+	if p.o.Full {
+		if err := p.forgetLines(ctx); err != nil {
+			return err
+		}
+	}
 	if p.o.Metered || p.o.Push || len(self.Bases) == 0 {
 		return nil
 	}
@@ -131,6 +137,15 @@ func (p *pass) letGoOn(ctx context.Context, l *link, covers []cover) error {
 	})
 	if upto <= rest.Entries && len(due) == 0 {
 		return nil
+	}
+	late, err := p.lateNames(ctx, l)
+	if err != nil {
+		return err
+	}
+	for number := range own.Base.numbers() {
+		if late[p.sealer.Name(Ref{Kind: "run", Writer: p.sealer.Device(), Number: number})] {
+			return nil // the remote is full
+		}
 	}
 	if whole, err := p.whole(ctx, l, own, rest); err != nil || !whole {
 		return err
@@ -320,6 +335,36 @@ func (p *pass) forgetOwn(ctx context.Context, covers []cover) error {
 		p.discard(ref)
 	}
 	return nil
+}
+
+// forgetLines forgets lines of the outbox that were done on all remotes and that none
+// needs which is added later: deletions of marks, and marks, runs and bases that are
+// not put any more.
+func (p *pass) forgetLines(ctx context.Context) error {
+	done := p.getSelf().Seq
+	for _, name := range p.remoteNames() {
+		var sent uint64
+		if _, err := p.note(ctx, "sent/"+name, &sent); err != nil {
+			return err
+		}
+		done = min(done, sent)
+	}
+	n := notes{}
+	err := p.eachNote(ctx, "out/", func(key string, value []byte) error {
+		var out outNote
+		if err := json.Unmarshal(value, &out); err != nil {
+			return err
+		}
+		seq, err := strconv.ParseUint(key, 16, 64)
+		if kind := out.Ref.Kind; seq <= done && (out.Delete || out.Gone) && (kind == "mark" || kind == "run" || kind == "base") {
+			n["out/"+key] = nil
+		}
+		return err
+	})
+	if err != nil || len(n) == 0 {
+		return err
+	}
+	return p.state.SetNotes(ctx, n)
 }
 
 // forgetEntry adds to notes that an entry of this device is not needed here.

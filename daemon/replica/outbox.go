@@ -204,7 +204,7 @@ func (p *pass) sendOne(ctx context.Context, l *link, seq uint64, out outNote, n 
 		}
 	}
 	put := l.put
-	if out.Ref.Kind == "pack" {
+	if bulky(out.Ref) {
 		put = l.tryPut
 	}
 	if err := put(ctx, name, object); isFull(err) && l.failed() == nil {
