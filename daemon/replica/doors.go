@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"slices"
 )
 
 // Two devices that join by the phrase at once may take the same door, where a remote
@@ -37,6 +39,21 @@ func (m *mineNote) at() seen {
 	}
 	s := m.Spares[m.Used-1]
 	return seen{s.Number, s.ID}
+}
+
+// next is the spare to put next: one whose number is free, and not always the first
+// of them, or devices that saw each other's doors at the same time would go on to meet.
+func (m *mineNote) next(self *selfNote) int {
+	first := m.Used
+	for first < len(m.Spares) && m.Spares[first].Number < self.Doors {
+		first++
+	}
+	h := fnv.New32a()
+	fmt.Fprint(h, self.Device, m.Used)
+	if free := len(m.Spares) - first; free > 0 {
+		first += int(h.Sum32() % uint32(min(3, free)))
+	}
+	return first
 }
 
 const (
@@ -122,21 +139,29 @@ func (p *pass) checkDoor(ctx context.Context, l *link, often bool) error {
 	if _, err := p.readDoors(ctx, doorsMissing); err != nil {
 		return err
 	}
-	return p.moveDoor(ctx, mine)
+	return p.moveDoor(ctx)
 }
 
-// moveDoor puts the next spare whose number is free into the outbox.
-func (p *pass) moveDoor(ctx context.Context, mine mineNote) error {
+// moveDoor puts the next spare whose number is free into the outbox. The door itself
+// is not made anew: it may have been read, and then it is named.
+func (p *pass) moveDoor(ctx context.Context) error {
+	var mine mineNote
+	if _, err := p.note(ctx, mineKey, &mine); err != nil {
+		return err
+	}
 	self, n := p.getSelf(), notes{}
-	for ; mine.Used < len(mine.Spares); mine.Used++ {
-		s := mine.Spares[mine.Used]
-		if s.Number < self.Doors {
-			continue
-		}
-		mine.Used++
+	if i := mine.next(self); i < len(mine.Spares) {
+		s := mine.Spares[i]
+		mine.Used = i + 1
 		n.set(mineKey, mine)
 		p.log.Info("replica: another device has the door of this one; the next one is taken", "door", s.Number)
 		return p.stage(ctx, self, n, staged{doorRef(s.Number), s.ID, s.Object})
+	}
+	if !self.Joined { // begin again with another door
+		n.set(outKey(self.DoorSeq), outNote{Ref: doorRef(self.Door.N), ID: self.Door.ID, Gone: true})
+		n[mineKey] = nil
+		self.Door, self.DoorSeq = seen{}, 0
+		return p.setSelf(ctx, self, n)
 	}
 	return p.wait(ctx, "door", waitNote{
 		Kind: "members", Object: p.sealer.Name(doorRef(mine.Door.N)), Device: self.Device, Alarm: true,
@@ -145,22 +170,18 @@ func (p *pass) moveDoor(ctx context.Context, mine mineNote) error {
 	})
 }
 
-// spareTaken says whether a line of the outbox is a spare whose place another device
-// took before it was put: the next look puts another one.
-func (p *pass) spareTaken(ctx context.Context, out outNote, why error) (bool, error) {
+// mineTaken says whether a line of the outbox is this device's door, or a spare of it,
+// whose place on a remote another device took before it was put there: the next look
+// puts another spare. It is not so of what the owner is still waiting for.
+func (p *pass) mineTaken(ctx context.Context, out outNote, why error) (bool, error) {
 	if !errors.Is(why, errDoorTaken) {
 		return false, nil
 	}
 	var mine mineNote
-	if _, err := p.note(ctx, mineKey, &mine); err != nil {
+	if _, err := p.note(ctx, mineKey, &mine); err != nil || !p.getSelf().Joined && out.ID == mine.at().ID {
 		return false, err
 	}
-	for _, s := range mine.Spares {
-		if s.ID == out.ID {
-			return true, nil
-		}
-	}
-	return false, nil
+	return out.ID == mine.Door.ID || slices.ContainsFunc(mine.Spares, func(s spare) bool { return s.ID == out.ID }), nil
 }
 
 // absorbCopy takes the door or member object that another one carries. bad is why it
@@ -187,17 +208,31 @@ func (p *pass) absorbCopy(ctx context.Context, o object, c copied, payload []byt
 		return bad, err
 	}
 	p.carries(o.ref, inner.id)
-	if err := p.keep(o.ref, o.sealed); err != nil {
+	m := memberNote{Ref: o.ref, ID: o.id, Log: o.log, Payload: payload, Copy: inner.id}
+	if twin, err := p.twin(ctx, o); err != nil {
 		return nil, err
+	} else if !twin {
+		if err := p.keep(o.ref, o.sealed); err != nil {
+			return nil, err
+		}
+		m.Sum = sumOf(o.sealed)
 	}
 	n := notes{}
-	n.set("member/"+o.name+"/"+o.id, memberNote{Ref: o.ref, ID: o.id, Log: o.log, Payload: payload, Sum: sumOf(o.sealed), Copy: inner.id})
+	n.set("member/"+o.name+"/"+o.id, m)
 	return nil, p.setSelf(ctx, p.getSelf(), n)
 }
 
-// twin says whether another object of the same name was absorbed, whose bytes are kept
-// here: there is one file for both.
+// twin says whether the bytes of another object of the same name are kept here: there is
+// one file for both.
 func (p *pass) twin(ctx context.Context, o object) (is bool, err error) {
+	var mine mineNote
+	if _, err := p.note(ctx, mineKey, &mine); err != nil {
+		return false, err
+	}
+	own := func(n uint64, id string) bool { return o.ref == doorRef(n) && o.id != id }
+	if own(mine.Door.N, mine.Door.ID) && mine.Spares != nil || slices.ContainsFunc(mine.Spares[:mine.Used], func(s spare) bool { return own(s.Number, s.ID) }) {
+		return true, nil
+	}
 	err = p.eachNote(ctx, "member/"+o.name+"/", func(id string, value []byte) error {
 		var m memberNote
 		err := json.Unmarshal(value, &m)

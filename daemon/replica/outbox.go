@@ -188,7 +188,7 @@ func (p *pass) sendOne(ctx context.Context, l *link, seq uint64, out outNote, n 
 	}
 	if out.Ref.Kind == "door" {
 		err := p.doorFree(ctx, l, out.Ref, out.ID)
-		if taken, nerr := p.spareTaken(ctx, out, err); nerr != nil || taken {
+		if taken, nerr := p.mineTaken(ctx, out, err); nerr != nil || taken {
 			return nerr
 		}
 		if self := p.getSelf(); errors.Is(err, errDoorTaken) && seq != self.DoorSeq {

@@ -69,9 +69,9 @@ func (p *pass) restore(ctx context.Context) error {
 	return nil
 }
 
-// takeDoor makes this device's door: the next one that is free. It counts, and is
-// named by what this device says of members, only once a remote has it and shows
-// that it is this device's.
+// takeDoor makes this device's door, and puts it, or a spare of it, where no other
+// device's is. It counts, and is named by what this device says of members, only once
+// a remote has it and shows that it is this device's.
 func (p *pass) takeDoor(ctx context.Context) error {
 	for range doorsMissing {
 		if p.getSelf().DoorSeq == 0 {
@@ -86,13 +86,10 @@ func (p *pass) takeDoor(ctx context.Context) error {
 		if !errors.Is(err, errDoorTaken) {
 			return err
 		}
-		self, n := p.getSelf(), notes{}
-		n.set(outKey(self.DoorSeq), outNote{Ref: doorRef(self.Door.N), ID: self.Door.ID, Gone: true})
-		self.Door, self.DoorSeq = seen{}, 0
-		if err := p.setSelf(ctx, self, n); err != nil {
+		if _, err := p.readDoors(ctx, doorsMissing); err != nil {
 			return err
 		}
-		if _, err := p.readDoors(ctx, doorsMissing); err != nil {
+		if err := p.moveDoor(ctx); err != nil {
 			return err
 		}
 	}
@@ -126,13 +123,18 @@ func (p *pass) sealDoor(ctx context.Context) error {
 // putDoor puts the door on the remotes and reads it back.
 func (p *pass) putDoor(ctx context.Context) error {
 	self := p.getSelf()
+	var mine mineNote
+	if _, err := p.note(ctx, mineKey, &mine); err != nil {
+		return err
+	}
+	at := mine.at()
 	for _, l := range p.links {
 		if !l.sure || l.failed() != nil {
 			continue
 		}
-		err := p.sendTo(ctx, l, self.DoorSeq)
+		err := p.sendTo(ctx, l, self.Seq)
 		if err == nil {
-			err = p.doorFree(ctx, l, doorRef(self.Door.N), self.Door.ID)
+			err = p.doorFree(ctx, l, doorRef(at.N), at.ID)
 		}
 		if err != nil && l.failed() == nil {
 			return err

@@ -34,6 +34,7 @@ func simulate(t *testing.T, seed uint64, tracing bool, without replica.Rules) (s
 	return inBubble(t, func() *sim {
 		rnd := rand.New(rand.NewPCG(seed, 7))
 		p := plan{devices: 2 + rnd.IntN(3), clouds: 1 + rnd.IntN(5)/2, events: 20 + rnd.IntN(60), calm: rnd.IntN(8) == 0}
+		p.together = rnd.IntN(3) == 0
 		s := newSim(seed, p.clouds)
 		s.tracing, s.without = tracing, without
 		for _, c := range s.clouds {
