@@ -166,6 +166,20 @@ func (n *node) leads(from, to string) bool {
 	return phraseID(n.replace.From) == from && phraseID(n.replace.Root) == to
 }
 
+// Finders are the objects by which the phrases that stood, but the first, find the
+// locker: the names, without their folder, and SHA-256 of the bytes.
+func (k *Keyring) Finders() map[string]string {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	out := map[string]string{}
+	for _, list := range k.phrases.by {
+		for _, n := range list {
+			out[n.replace.At] = n.replace.Sum
+		}
+	}
+	return out
+}
+
 // A PhraseOffer is a replacement of the recovery phrase that waits for the owner's
 // yes. It is the same type as the replica's.
 type PhraseOffer = struct {
@@ -366,8 +380,8 @@ func (g *graph) again() graph {
 }
 
 // A NewPhrase is all that puts another recovery phrase in the place of the one that
-// stands.
-type NewPhrase struct {
+// stands. It is the same type as the replica's.
+type NewPhrase = struct {
 	// ID is for the owner, who sees it again on the other devices.
 	ID string
 	// Finder is the object by which the new phrase alone finds the locker, and At the

@@ -34,7 +34,7 @@ type ObjectInfo struct {
 // A Ref names one object of the protocol: its kind, who wrote it, the how-manieth
 // of that kind it is, and, for an epoch, whom it is for.
 type Ref = struct {
-	Kind   string // "door", "member", "epoch", "mark", "entry", "run", "base", "pack"
+	Kind   string // "door", "member", "epoch", "mark", "entry", "run", "base", "pack", "phrase"
 	Writer string // device id, or "phrase" for a door
 	Number uint64
 	To     string // epoch only: device id, or "phrase"
@@ -111,6 +111,18 @@ type Sealer interface {
 	Invited() []string
 	// Epochs are the makers of the epochs that are known, each with the highest number.
 	Epochs() map[string]uint64
+	// AcceptedPhrases are the recovery phrases that replaced another one with the owner's
+	// yes, or with the other one's signature, in order; RefusedPhrases those to which he
+	// said no. AcceptPhrase and RefusePhrase say so, and say so again at start before
+	// anything is absorbed. PendingPhrases wait for an answer.
+	AcceptedPhrases() []string
+	RefusedPhrases() []string
+	AcceptPhrase(id string) error
+	RefusePhrase(id string) error
+	PendingPhrases() []PhraseOffer
+	// Finders are the objects by which accepted phrases find the locker: the names,
+	// without their folder, and SHA-256 of the bytes.
+	Finders() map[string]string
 	// Remove is the payload of a member object that removes a device, Evict that of a
 	// door that does so with the phrase's word, which the keyring must hold.
 	Remove(device string, pin Pin) (payload []byte, err error)

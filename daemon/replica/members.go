@@ -134,7 +134,8 @@ func (p *pass) readOf(ctx context.Context, device string, thorough bool) (news b
 // readEpochs reads the epochs that a device made for this one. Each carries all
 // secrets that its maker knew, so a missing one is passed over. One that is not for
 // this device, whose maker did not know it yet, is there for the phrase: a thorough
-// look goes on behind it.
+// look goes on behind it; and so it does, for a phrase that replaced another one,
+// behind those that are for the other.
 func (p *pass) readEpochs(ctx context.Context, device string, thorough bool) (news bool, err error) {
 	peer := p.peer(device)
 	ahead := uint64(1)
@@ -149,7 +150,7 @@ func (p *pass) readEpochs(ctx context.Context, device string, thorough bool) (ne
 		if ok {
 			news, peer.Epoch, last = true, next, next+ahead
 			p.dirty[device] = true
-		} else if thorough && !p.restoring {
+		} else if thorough {
 			there, err := p.anyHas(ctx, Ref{Kind: "epoch", Writer: device, Number: next, To: phrase})
 			if err != nil {
 				return news, err
@@ -183,6 +184,8 @@ func (p *pass) readMember(ctx context.Context, ref Ref) (ok bool, err error) {
 		return false, p.clear(ctx, key)
 	case v == newer:
 		return false, p.wait(ctx, key, p.newerNotice(o))
+	case v == closed && ref.To == phrase:
+		return false, nil // for the phrase that was replaced
 	case v == closed:
 		return false, p.wait(ctx, key, p.closedNotice(o))
 	case v == found:
@@ -230,6 +233,9 @@ func (p *pass) absorb(ctx context.Context, o object) (bad, err error) {
 	self.Ack = self.Ack || changed && o.ref.Kind != "epoch"
 	n := notes{}
 	n.set("member/"+o.name+"/"+o.id, m)
+	if err := p.notePhrases(ctx, n); err != nil {
+		return nil, err
+	}
 	return nil, p.setSelf(ctx, self, n)
 }
 

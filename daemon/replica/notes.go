@@ -46,6 +46,7 @@ import (
 //	fresh/~1/ID           the same of one that forgets a blob
 //	fresh/~2/DEVICE/NUM   the same of one that condemns a pack
 //	carry/DEVICE/NUMBER   lines of newer kinds, verbatim
+//	phrases               phrasesNote: what the owner said of recovery phrases
 //	meet/NAME             meetNote: a meeting whose objects are to be deleted
 //	again/DEVICE          jobNote: what is being published again of a removed log
 //	wait/KEY              waitNote: what is pending, or an alarm
@@ -93,7 +94,7 @@ type selfNote struct {
 type doorNote struct {
 	Door   seen   `json:"door"`
 	Seq    uint64 `json:"seq"`    // its line of the outbox
-	Device string `json:"device"` // whom it removes
+	Device string `json:"device"` // whom it removes; empty where it replaces the phrase
 }
 
 // A peerNote is how far another device's log was read.
@@ -266,6 +267,9 @@ func (r *Replica) load(ctx context.Context) error {
 		return err
 	}
 	if r.waits, err = r.loadWaits(ctx); err != nil {
+		return err
+	}
+	if err := r.loadPhrases(ctx); err != nil {
 		return err
 	}
 	return r.eachNote(ctx, "member/", func(_ string, value []byte) error {

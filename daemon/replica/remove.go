@@ -165,6 +165,12 @@ func (p *pass) sealEviction(ctx context.Context, device string, undo []string) e
 	if err != nil {
 		return err
 	}
+	return p.sealDoorOf(ctx, device, payload)
+}
+
+// sealDoorOf seals a door that says something other than that this device is a member.
+// device is whom it removes, or empty.
+func (p *pass) sealDoorOf(ctx context.Context, device string, payload []byte) error {
 	self := p.getSelf()
 	ref := doorRef(self.Doors)
 	object, id, err := p.sealer.Seal(ref, p.newHeader(self).encode(), p.codec.compress(nil, payload))
@@ -286,7 +292,9 @@ func (r *Replica) whyOut(device string) string {
 	default:
 		return r.nameOf(by) + " removed it"
 	}
-	if by, _ := r.sealer.AdmittedBy(device); by != "" {
+	if by, _ := r.sealer.AdmittedBy(device); by == phrase {
+		return "the recovery phrase that admitted it had been replaced by then"
+	} else if by != "" {
 		return r.nameOf(by) + ", which admitted it, had been removed by then"
 	}
 	return "nobody admitted it"

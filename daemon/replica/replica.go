@@ -94,7 +94,7 @@ func (p Progress) tell(doing string, done, total int64) {
 
 // A Notice is one thing that waits or is wrong. Its JSON is what scripts see.
 type Notice struct {
-	Kind   string    `json:"kind"`             // "missing", "bad", "newer", "closed", "members", "fork", "ahead", "unseen", "silent", "clock", "blob"
+	Kind   string    `json:"kind"`             // "missing", "bad", "newer", "closed", "members", "fork", "ahead", "unseen", "silent", "clock", "blob", "phrase"
 	Object string    `json:"object,omitempty"` // name on the remote, or empty
 	Device string    `json:"device,omitempty"` // whose it is, or empty
 	Since  time.Time `json:"since,omitzero"`   // when it was first noticed

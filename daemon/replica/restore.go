@@ -179,6 +179,11 @@ func (p *pass) fetchAll(ctx context.Context) error {
 	if p.getSelf().Doors == 0 || len(p.sealer.Members()) == 0 {
 		return p.noDoor(ctx)
 	}
+	if p.restoring {
+		if _, err := p.sealer.Door(p.getSelf().Doors); err != nil { // it was replaced
+			return err
+		}
+	}
 	total, err := p.searchMarks(ctx)
 	if err != nil {
 		return err

@@ -53,6 +53,11 @@ func (p *pass) everything(ctx context.Context) ([]known, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, f := range p.finders() {
+		if !slices.ContainsFunc(all, func(k known) bool { return k.ref == f.ref }) {
+			all = append(all, f)
+		}
+	}
 	bases, err := p.othersBases(ctx)
 	if err != nil {
 		return nil, err
@@ -136,6 +141,9 @@ func (k known) lostKey(l *link) string {
 // are noted. The listing only tells where to look.
 func (p *pass) heal(ctx context.Context) error {
 	if err := p.readBases(ctx); err != nil {
+		return err
+	}
+	if err := p.keepFinders(ctx); err != nil {
 		return err
 	}
 	all, err := p.everything(ctx)
@@ -454,6 +462,9 @@ func (p *pass) good(k known, sealed []byte) bool {
 		if k.sum == "" {
 			return true // sealed to the phrase, read when this device was restored
 		}
+		return sumOf(sealed) == k.sum
+	}
+	if k.ref.Kind == "phrase" {
 		return sumOf(sealed) == k.sum
 	}
 	o, v := p.open(k.ref, sealed)

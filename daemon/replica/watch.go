@@ -160,6 +160,8 @@ func (r *Replica) notices(waits map[string]*waitNote, peers map[string]*peerNote
 			pending = append(pending, n)
 		}
 	}
+	waiting, conflicts := r.phraseNotices()
+	pending, alarms = append(pending, waiting...), append(alarms, conflicts...)
 	order := func(a, b Notice) int {
 		return strings.Compare(a.Kind+a.Device+a.Object+a.What, b.Kind+b.Device+b.Object+b.What)
 	}
