@@ -130,6 +130,7 @@ func (p *pass) blobNotes(ctx context.Context, n notes, lines []blobLine) error {
 		}
 		if news {
 			n.set(key, copies)
+			n["wanting"] = []byte("{}")
 		}
 	}
 	return nil

@@ -178,6 +178,7 @@ func (r *Replica) fetchBlob(ctx context.Context, id string, copies []blobLine) e
 			return &blobReader{ctx: ctx, p: p, line: line, at: int(from / chunkSize), read: from, until: len(line.Chunks), whole: true}, nil
 		})
 		if err == nil {
+			r.fetched.Store(true)
 			return p.clear(ctx, "blob/"+id)
 		}
 		errs = append(errs, err)

@@ -50,14 +50,19 @@ func isFull(err error) bool {
 
 // aside says whether a line of the outbox is to be put aside for a remote.
 func (p *pass) aside(ctx context.Context, l *link, seq uint64, out outNote) (bool, error) {
-	l.mu.Lock()
-	full := l.full
-	l.mu.Unlock()
+	full := l.isFull()
 	if !full || out.Ref.Kind != "pack" || !out.Delete {
 		return full && bulky(out.Ref) && !out.Delete && !out.Gone, nil
 	}
 	behind, err := p.state.Note(ctx, behindKey(seq))
 	return behind != nil, err
+}
+
+// isFull says whether the remote takes no packs for want of room, as far as was tried.
+func (l *link) isFull() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.full
 }
 
 func (l *link) setFull(full bool) {
@@ -251,10 +256,7 @@ func (p *pass) anySending() bool {
 // anyFull says whether a remote takes no packs for want of room.
 func (p *pass) anyFull() bool {
 	for _, l := range p.links {
-		l.mu.Lock()
-		full := l.full
-		l.mu.Unlock()
-		if full {
+		if l.isFull() {
 			return true
 		}
 	}

@@ -41,6 +41,7 @@ import (
 //	consent               something was condemned since references were looked through
 //	dead/ID               since when no record refers to a blob, ms
 //	forget/ID             a blob that was purged
+//	wanting               blobs were told of that the cache may want
 //	hurry                 something was purged since packs were last tidied
 //	fresh/ID              a line about a blob that is not in an entry yet
 //	fresh/~1/ID           the same of one that forgets a blob

@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -64,6 +65,8 @@ type Config struct {
 	Objects string
 	// Remotes are where objects are kept; the order is the order of preference.
 	Remotes []Named
+	// Cache says which bytes of blobs are kept here.
+	Cache BlobCache
 	// Clock tells the time; nil is time.Now.
 	Clock func() time.Time
 	// Logger takes what happens; nil is none.
@@ -172,6 +175,7 @@ type Report struct {
 type Status struct {
 	Devices         []DeviceStatus
 	Remotes         []RemoteStatus
+	Blobs           BlobStatus
 	Pending, Alarms []Notice
 }
 
@@ -200,6 +204,10 @@ type RemoteStatus struct {
 	Unsent   int       // objects not yet put there, and one for changes that are not sealed yet
 	LastSync time.Time // the last pass that reached it and sent everything
 	Problem  string    // of the last pass, or empty
+	// Waiting packs of so many bytes in all wait for room on it: it is full. Changes of
+	// records go on.
+	Waiting      int
+	WaitingBytes int64
 }
 
 // A Replica is this device's part in the protocol. Its methods may be called
@@ -225,11 +233,14 @@ type Replica struct {
 	copied     map[string]bool // of those, the ids of which a member object holds a copy
 	cloned     *Cloned         // another copy of this device was found; set while mu is held, too
 
+	fetched atomic.Bool // bytes of blobs came since the cache was last trimmed
+
 	waiting sync.Mutex
 	waits   map[string]*waitNote
 
 	mu       sync.Mutex // guards what follows
 	remotes  []Named
+	cache    BlobCache
 	self     selfNote
 	lastPack *openPack        // of which the last reading of a part fetched pieces
 	checked  map[string]bool  // the remotes on which this process made the clone check
@@ -239,7 +250,7 @@ type Replica struct {
 // New returns a replica. It reads its notes and gives the keyring what is known of
 // members and epochs; it asks no remote.
 func New(ctx context.Context, c Config) (*Replica, error) {
-	r := &Replica{sealer: c.Sealer, state: c.State, objects: c.Objects, clock: c.Clock, log: c.Logger, remotes: c.Remotes, disk: c.disk, without: c.without, tune: c.tune,
+	r := &Replica{sealer: c.Sealer, state: c.State, objects: c.Objects, clock: c.Clock, log: c.Logger, remotes: c.Remotes, cache: c.Cache, disk: c.disk, without: c.without, tune: c.tune,
 		statements: map[string]bool{}, doors: map[uint64]bool{}, copied: map[string]bool{}, checked: map[string]bool{}, synced: map[string]int64{}}
 	if r.clock == nil {
 		r.clock = time.Now

@@ -111,7 +111,20 @@ func (p *pass) release(b []byte) {
 // remote that fails stops nothing; the error is [ErrUnreachable] when all do, and
 // *[Cloned] when another copy of this device is in use. What is wrong with what the
 // remotes hold is no error: it is in the summary.
+//
+// Where the cache is to hold all blobs, some of those that are not here are fetched
+// after the pass; the next goes on.
 func (r *Replica) Sync(ctx context.Context, o SyncOptions) (Summary, error) {
+	s, err := r.syncOnce(ctx, o)
+	if err == nil && !o.Push && !o.Metered {
+		if err := r.fillCache(ctx, o.Full); err != nil {
+			r.log.Warn("blobs could not be fetched", "err", err)
+		}
+	}
+	return s, err
+}
+
+func (r *Replica) syncOnce(ctx context.Context, o SyncOptions) (Summary, error) {
 	p, end, err := r.begin(ctx, o)
 	if err != nil {
 		return Summary{}, err
@@ -165,6 +178,9 @@ func (p *pass) run(ctx context.Context) error {
 		return err
 	}
 	if err := p.purged(ctx); err != nil {
+		return err
+	}
+	if err := p.trimBlobs(ctx); err != nil {
 		return err
 	}
 	if !p.o.Full && !p.lost {
@@ -664,7 +680,7 @@ func (p *pass) noteRemote(ctx context.Context, l *link, self *selfNote, failed e
 	now := remoteNote{Sync: old.Sync}
 	if err := l.failed(); err != nil {
 		now.Problem = err.Error()
-	} else if failed == nil && sent == self.Seq {
+	} else if failed == nil && sent == self.Seq && !l.isFull() {
 		now.Sync = p.now()
 	}
 	p.mu.Lock()
@@ -712,7 +728,16 @@ func (r *Replica) Status(ctx context.Context) (Status, error) {
 		r.mu.Lock()
 		last := max(note.Sync, r.synced[named.Name])
 		r.mu.Unlock()
-		s.Remotes = append(s.Remotes, RemoteStatus{named.Name, int(self.Seq-sent) + unsealed, at(last), note.Problem})
+		rs := RemoteStatus{Name: named.Name, Unsent: int(self.Seq-sent) + unsealed, LastSync: at(last), Problem: note.Problem}
+		_, late, err := r.putAsideFor(ctx, named.Name)
+		if err != nil {
+			return s, err
+		}
+		for _, line := range late {
+			rs.Waiting, rs.WaitingBytes = rs.Waiting+1, rs.WaitingBytes+line.Size
+		}
+		rs.Unsent += rs.Waiting
+		s.Remotes = append(s.Remotes, rs)
 	}
 	return s, nil
 }

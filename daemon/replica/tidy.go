@@ -21,14 +21,16 @@ import (
 //   - The vector of every live member has passed that entry, in an entry of theirs
 //     before which this device has read all: so this device knows every reference that
 //     was made by somebody who still counted on the pack. Who is silent for 90 days
-//     after all remotes had the entry is not waited for.
+//     after all remotes had the entry is not waited for, unless some of its log is
+//     known and not read.
 //   - No blob in it that a record refers to lacks another copy in packs of this device
 //     that count and stand before the deletion in its outbox: so each remote has that
 //     copy first, and no two devices can each count on the other's.
 //
 // The counterpart is consent: a device whose State refers to a blob of which a
 // condemnation takes the last copy that counts packs it anew before it seals an entry
-// whose vector passes that condemnation.
+// whose vector passes that condemnation. And the bytes of a blob are dropped from a
+// device only when it has read all that is there and told all that was written.
 
 const (
 	deadFor     = 30 * 24 * time.Hour // without a reference, until the bytes may go
@@ -203,6 +205,9 @@ func (p *pass) tidyPacks(ctx context.Context) error {
 	if err != nil || !p.o.Full && hurry == nil {
 		return err
 	}
+	if p.o.Metered && hurry == nil {
+		return nil
+	}
 	if skewed, err := p.skewed(ctx); err != nil || skewed {
 		return err // what a newer version needs is not known here
 	}
@@ -295,6 +300,11 @@ func (m *mover) blob(ctx context.Context, id string, copies []blobLine) error {
 	alive, referred, forgotten, err := m.alive(ctx, id)
 	if err != nil {
 		return err
+	}
+	if !alive {
+		if err := m.p.state.DropBlob(ctx, id); err != nil {
+			return err
+		}
 	}
 	keep := m.keeper(copies)
 	for i, line := range copies {
@@ -624,10 +634,11 @@ func (m *mover) passed(ctx context.Context, u *packUse) (bool, error) {
 		}
 	}
 	for _, device := range m.p.sealer.Members() {
-		if device == m.p.sealer.Device() || m.p.peer(device).Passed >= c.Entry {
+		peer := m.p.peer(device)
+		if device == m.p.sealer.Device() || peer.Passed >= c.Entry {
 			continue
 		}
-		if c.Put == 0 || m.now-c.Put < absentFor.Milliseconds() {
+		if peer.top() > peer.Read.N || c.Put == 0 || m.now-c.Put < absentFor.Milliseconds() {
 			return false, nil
 		}
 	}
