@@ -192,13 +192,13 @@ func (p *pass) forgetBlobs(n notes, ids ...string) {
 
 // blobsInTheWay are the blobs that were purged and are not gone yet: for each the
 // packs, of any device, that may still hold it. An empty list: its bytes are here.
-func (p *pass) blobsInTheWay(ctx context.Context) (map[string][]Ref, error) {
+func (r *Replica) blobsInTheWay(ctx context.Context) (map[string][]Ref, error) {
 	way := map[string][]Ref{}
-	err := p.eachNote(ctx, "forget/", func(id string, _ []byte) error {
-		if is, err := p.referred(ctx, id); err != nil || is {
+	err := r.eachNote(ctx, "forget/", func(id string, _ []byte) error {
+		if is, err := r.referred(ctx, id); err != nil || is {
 			return err
 		}
-		copies, err := p.copies(ctx, id)
+		copies, err := r.copies(ctx, id)
 		if err != nil || len(copies) == 0 {
 			return err
 		}

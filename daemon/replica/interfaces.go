@@ -162,6 +162,9 @@ type State interface {
 	// itself, and changed false, where there is nothing of it. Lines of other kinds stay.
 	Bans() string
 	Clean(lines []byte) (cleaned []byte, changed bool, err error)
+	// PurgedBlobs returns the ids of blobs that purges took away here. all is false
+	// while others have still to be looked at.
+	PurgedBlobs(ctx context.Context) (ids []string, all bool, err error)
 
 	// Written returns what a device wrote (empty: any device) with a clock above from
 	// and up to to, as far as it is still part of the state, as change lines with the

@@ -28,6 +28,7 @@ import (
 //	cover/NUMBER          coverNote: what base NUMBER of this device lets go
 //	rest/REMOTE           restNote: how far a remote rests on bases of this device
 //	read/REMOTE/NUMBER    a run of this device that was read back from a remote
+//	purged/ID             a blob that was purged here and is forgotten
 //	purge                 purgeNote: how far the purge of this device's objects has come
 //	gone/REMOTE/DEVICE    goneNote: the log of a removed device is gone from a remote
 //	part/DEVICE           partNote: what was joined of a base that is not joined whole yet

@@ -65,8 +65,14 @@ func (p *pass) purge(ctx context.Context) error {
 		return err
 	}
 	bans, now := p.bans(), p.now()
+	if bans == "" || p.o.Push {
+		return nil
+	}
+	if err := p.purgeBlobs(ctx); err != nil {
+		return err
+	}
 	switch {
-	case bans == note.Bans || p.o.Metered || p.o.Push || p.without.purge:
+	case bans == note.Bans || p.o.Metered || p.without.purge:
 		return nil
 	case p.o.Hold && now-note.Looked < purgeEvery.Milliseconds():
 		return nil
@@ -101,6 +107,28 @@ func (p *pass) purge(ctx context.Context) error {
 		return err
 	}
 	return p.clear(ctx, "purge")
+}
+
+// purgeBlobs has the blobs forgotten that purges took away here.
+func (p *pass) purgeBlobs(ctx context.Context) error {
+	ids, _, err := p.state.PurgedBlobs(ctx)
+	if err != nil {
+		return err
+	}
+	n := notes{}
+	for _, id := range ids {
+		key := "purged/" + id
+		if done, err := p.state.Note(ctx, key); err != nil {
+			return err
+		} else if done == nil {
+			n[key] = []byte("{}")
+			p.forgetBlobs(n, id)
+		}
+	}
+	if len(n) == 0 {
+		return nil
+	}
+	return p.state.SetNotes(ctx, n)
 }
 
 // notPurged notes that the log of this device could not be written anew. It is tried
@@ -170,6 +198,10 @@ func (p *pass) purged(ctx context.Context) error {
 	if err != nil || bans == "" || note.Bans != bans {
 		return err
 	}
+	packs, settled, err := p.packsInTheWay(ctx)
+	if err != nil || !settled || len(packs) > 0 {
+		return err
+	}
 	self, changed, all := p.getSelf(), false, true
 	for _, name := range p.remoteNames() {
 		clean, err := p.cleanOn(ctx, note, name)
@@ -194,11 +226,35 @@ func (p *pass) purged(ctx context.Context) error {
 	return p.setSelf(ctx, self, n)
 }
 
-// cleanOn says whether what this device put on a remote is clean of what it was looked
-// through for.
+// cleanOn says whether the log that this device put on a remote is clean of what it was
+// looked through for.
 func (r *Replica) cleanOn(ctx context.Context, note *purgeNote, remote string) (bool, error) {
 	rest, err := r.restOn(ctx, remote)
 	return err == nil && rest.Covers >= note.Base && rest.Entries >= note.Upto, err
+}
+
+// packsInTheWay are the packs of this device that may still hold purged blobs, on any
+// remote. all is false while State is still looking for such blobs.
+func (r *Replica) packsInTheWay(ctx context.Context) (packs map[Ref]bool, all bool, err error) {
+	ids, all, err := r.state.PurgedBlobs(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, id := range ids {
+		if done, err := r.state.Note(ctx, "purged/"+id); err != nil || done == nil {
+			return nil, false, err
+		}
+	}
+	way, err := r.blobsInTheWay(ctx)
+	packs = map[Ref]bool{}
+	for _, refs := range way {
+		for _, ref := range refs {
+			if ref.Writer == r.sealer.Device() {
+				packs[ref] = true
+			}
+		}
+	}
+	return packs, all, err
 }
 
 // Cleanliness says of each remote and each device whether what was purged is gone from
@@ -245,6 +301,10 @@ func (r *Replica) cleanOwn(ctx context.Context, note *purgeNote, bans, remote st
 	if err != nil {
 		return c, err
 	}
+	packs, settled, err := r.packsInTheWay(ctx)
+	if err != nil {
+		return c, err
+	}
 	var state remoteNote
 	if _, err := r.note(ctx, "state/"+remote, &state); err != nil {
 		return c, err
@@ -252,10 +312,13 @@ func (r *Replica) cleanOwn(ctx context.Context, note *purgeNote, bans, remote st
 	switch {
 	case note.Bans == bans && clean && note.Clean[remote] != 0:
 		return Clean{Remote: remote, Device: c.Device, Clean: true, Since: at(note.Clean[remote])}, nil
-	case note.Bans != bans:
+	case note.Bans != bans || !settled:
 		c.What = "this device has not yet looked through what it put there"
 	case state.Problem != "":
 		c.What, c.Do = fmt.Sprintf("older objects of this device are still on %s, which does not work: %s", remote, state.Problem), "see to that remote, then run 'locker sync'"
+	case clean && len(packs) > 0:
+		c.What = fmt.Sprintf("%d packs with purged blobs are still there; they go when all devices have read that these are forgotten", len(packs))
+		c.Do = "run 'locker sync --full' on the devices that are away; or remove those that are lost"
 	default:
 		c.What = "older objects of this device are still there; they go with the next passes"
 	}

@@ -28,7 +28,7 @@ func (w *world) readable(d *device, cloud *replicatest.Cloud, writers ...*device
 	defer dec.Close()
 	texts := map[string]string{}
 	for _, writer := range writers {
-		for _, kind := range []string{"entry", "run"} {
+		for _, kind := range []string{"entry", "run", "pack"} {
 			for number := uint64(1); number < 200; number++ {
 				ref := replica.Ref{Kind: kind, Writer: writer.keys.Device(), Number: number}
 				object := cloud.Object(d.keys.Name(ref))
@@ -266,6 +266,49 @@ func TestPurgeOfARemovedDevice(t *testing.T) {
 	fresh := w.restore("fresh")
 	w.same(laptop, fresh)
 	fresh.well()
+}
+
+// TestPurgeOfABlob: its pack goes from the remote once all devices have read that it
+// is forgotten; what is beside it in the pack stays.
+func TestPurgeOfABlob(t *testing.T) {
+	w := newWorld(t)
+	laptop := w.found("laptop")
+	laptop.sync(full)
+	phone := w.restore("phone")
+	secret, stays := laptop.state.addBlob([]byte("unmistakable picture")), laptop.state.addBlob([]byte("another picture"))
+	laptop.state.put("secret", secret)
+	laptop.state.put("other", stays)
+	laptop.sync(full)
+	phone.sync(full)
+	if err := phone.Blob(context.Background(), secret); err != nil {
+		t.Fatal(err)
+	}
+	if found := holding(w.readable(laptop, w.cloud, laptop), "unmistakable picture"); len(found) == 0 {
+		t.Fatal("the blob is not on the cloud")
+	}
+	laptop.state.ban("secret")
+	laptop.sync(full)
+	laptop.clean(map[string]bool{"remote0/laptop": false, "remote0/phone": false}, laptop, phone)
+	for range 4 {
+		w.pass(2 * time.Hour)
+		phone.sync(full)
+		laptop.sync(full)
+	}
+	laptop.clean(map[string]bool{"remote0/laptop": true, "remote0/phone": true}, laptop, phone)
+	// The id, a keyed hash, stays: in the lines that tell that it is forgotten.
+	if found := holding(w.readable(laptop, w.cloud, laptop, phone), "unmistakable picture"); len(found) > 0 {
+		t.Errorf("still in %v", found)
+	}
+	for _, d := range []*device{laptop, phone} {
+		if _, _, err := d.state.OpenBlob(context.Background(), secret); err == nil {
+			t.Errorf("%s still has the blob", d.name)
+		}
+		d.well()
+	}
+	fresh := w.restore("fresh")
+	if err := fresh.Blob(context.Background(), stays); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestPurgeWithARemoteThatIsAway: that remote is named, and follows when it is back.

@@ -54,7 +54,7 @@ func (s *memState) copy() *memState {
 	defer s.mu.Unlock()
 	return &memState{
 		device: s.device, now: s.now, clock: s.clock, log: slices.Clone(s.log), order: slices.Clone(s.order),
-		fields: maps.Clone(s.fields), notes: maps.Clone(s.notes), blobs: maps.Clone(s.blobs),
+		fields: maps.Clone(s.fields), notes: maps.Clone(s.notes), blobs: maps.Clone(s.blobs), purged: maps.Clone(s.purged),
 	}
 }
 

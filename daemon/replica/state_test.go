@@ -34,6 +34,7 @@ type memState struct {
 	blobs  map[string][]byte
 	order  []string // of blobs stored here
 	used   map[string]int64
+	purged map[string]bool // blobs
 	clock  uint64
 }
 
@@ -46,7 +47,7 @@ type value struct {
 var _ replica.State = (*memState)(nil)
 
 func newMemState(device string, now func() time.Time) *memState {
-	return &memState{device: device, now: now, fields: map[string]value{}, notes: map[string][]byte{}, blobs: map[string][]byte{}, used: map[string]int64{}}
+	return &memState{device: device, now: now, fields: map[string]value{}, notes: map[string][]byte{}, blobs: map[string][]byte{}, used: map[string]int64{}, purged: map[string]bool{}}
 }
 
 type line struct {
@@ -126,6 +127,18 @@ func (s *memState) Bans() string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
+// PurgedBlobs are those to which purged records referred, and no others.
+func (s *memState) PurgedBlobs(ctx context.Context) (ids []string, all bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(s.purged)) {
+		if _, ok := s.blobs[id]; !ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids, true, ctx.Err()
+}
+
 // Clean leaves out lines of banned records.
 func (s *memState) Clean(lines []byte) (cleaned []byte, changed bool, err error) {
 	s.mu.Lock()
@@ -150,7 +163,27 @@ func (s *memState) Clean(lines []byte) (cleaned []byte, changed bool, err error)
 // purge removes what is held of a record.
 func (s *memState) purge(l line) {
 	collection, id, _ := strings.Cut(l.ID, "/")
+	refers := func(blob string) bool {
+		for _, v := range s.fields {
+			if strings.Contains(v.data, strconv.Quote(blob)) {
+				return true
+			}
+		}
+		return false
+	}
+	var blobs []string
+	for _, blob := range slices.Sorted(maps.Keys(s.blobs)) {
+		if refers(blob) {
+			blobs = append(blobs, blob)
+		}
+	}
 	maps.DeleteFunc(s.fields, func(key string, _ value) bool { return strings.HasPrefix(key, collection+"\x00"+id+"\x00") })
+	for _, blob := range blobs {
+		if !refers(blob) {
+			delete(s.blobs, blob)
+			s.purged[blob] = true
+		}
+	}
 	for i, text := range s.log {
 		var other line
 		if json.Unmarshal(text, &other) == nil && other.Collection == collection && other.ID == id {

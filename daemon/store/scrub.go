@@ -273,15 +273,24 @@ func (s *Store) dropBlob(b *pebble.Batch, id string) error {
 // gonePrefix is how keys begin that name blobs that a purge removed.
 var gonePrefix = []byte("mgone")
 
-// PurgedBlobs returns the ids of blobs that purges removed on this device and that are
-// not here again.
-func (s *Store) PurgedBlobs(ctx context.Context) (ids []string, err error) {
+// PurgedBlobs returns the ids of blobs that purges removed on this device, because
+// nothing else refers to them, and that are not here again. all says that there are no
+// others still to be looked at.
+func (s *Store) PurgedBlobs(ctx context.Context) (ids []string, all bool, err error) {
 	done, err := s.use(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer done()
-	return ids, scan(s.db, gonePrefix, func(key, _ []byte) error {
+	all = !s.hunting.Load()
+	err = scan(s.db, shredPrefix, func(_, _ []byte) error {
+		all = false
+		return errStop
+	})
+	if err != nil && err != errStop {
+		return nil, false, err
+	}
+	return ids, all, scan(s.db, gonePrefix, func(key, _ []byte) error {
 		id := string(key[len(gonePrefix):])
 		_, ok, err := s.blob(id)
 		if err == nil && !ok {
