@@ -47,6 +47,14 @@ func againKey(device string) string { return "again/" + device }
 // publishAgain publishes what is owed of the logs of removed devices.
 func (p *pass) publishAgain(ctx context.Context) error {
 	removed := p.sealer.Removed()
+	p.waiting.Lock()
+	renewed := p.waits["renewed"]
+	p.waiting.Unlock()
+	if renewed != nil && !slices.Contains(p.sealer.Members(), renewed.Device) {
+		if err := p.clear(ctx, "renewed"); err != nil { // the owner removed the other copy
+			return err
+		}
+	}
 	for device, peer := range p.peers {
 		if _, out := removed[device]; !out && peer.Out != 0 {
 			if err := p.isBack(ctx, device); err != nil {
@@ -228,17 +236,19 @@ func (p *pass) vouch(ctx context.Context, rd *reading) error {
 	}
 	maps.Copy(rd.vouched, peer.Beyond)
 	rd.vouched[pin.Number] = pin.ID
-	for number := pin.Number; number > peer.Read.N+1; number-- {
+	for number := pin.Number; number > peer.Read.N; number-- {
 		id, known := rd.vouched[number]
-		if _, before := rd.vouched[number-1]; !known || before {
+		if _, before := rd.vouched[number-1]; !known || before && number < pin.Number {
 			continue
 		}
-		o, v, err := p.fetch(ctx, Ref{Kind: "entry", Writer: rd.device, Number: number})
+		o, v, err := p.fetchOpen(ctx, Ref{Kind: "entry", Writer: rd.device, Number: number})
 		if err != nil {
 			return err
 		}
 		if v == found && o.id == id {
 			rd.vouched[number-1] = o.header.Prev
+			peer.stand(o.header, number)
+			p.dirty[rd.device] = true
 		}
 	}
 	return nil

@@ -117,7 +117,10 @@ func (r *Replica) stated(ref Ref, id string) {
 func (p *pass) readOf(ctx context.Context, device string, thorough bool) (news bool, err error) {
 	peer := p.peer(device)
 	if device == p.sealer.Device() {
-		return false, nil
+		if !thorough {
+			return false, nil
+		}
+		return p.readOwn(ctx)
 	}
 	for {
 		ok, err := p.readMember(ctx, Ref{Kind: "member", Writer: device, Number: peer.Member + 1})

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"strconv"
@@ -50,6 +51,7 @@ import (
 //	carry/DEVICE/NUMBER   lines of newer kinds, verbatim
 //	phrases               phrasesNote: what the owner said of recovery phrases
 //	meet/NAME             meetNote: a meeting whose objects are to be deleted
+//	clone                 cloneNote: another copy of this device was found
 //	again/DEVICE          jobNote: what is being published again of a removed log
 //	wait/KEY              waitNote: what is pending, or an alarm
 
@@ -82,7 +84,10 @@ type selfNote struct {
 	Pending *doorNote         `json:"pending,omitempty"` // a door that removes a device and does not count yet
 	Adopts  map[string]seen   `json:"adopts,omitempty"`  // logs of removed devices that this one has adopted, up to an entry
 
-	Clean string `json:"clean,omitempty"` // State.Bans: nothing of that is left in what this device put on remotes
+	Clean  string   `json:"clean,omitempty"`  // State.Bans: nothing of that is left in what this device put on remotes
+	Former []string `json:"former,omitempty"` // the devices that this one was before
+	Start  []byte   `json:"start,omitempty"`  // State.Cut: where what it writes begins
+	Heir   bool     `json:"heir,omitempty"`   // what its former device had not sent is not sealed yet
 
 	// Of compaction:
 	Run      uint64 `json:"run,omitempty"`      // newest run
@@ -261,7 +266,7 @@ func (r *Replica) load(ctx context.Context) error {
 	device := r.sealer.Device()
 	if self.Device != device {
 		if self, err = r.succeed(ctx, self, device); err != nil {
-			return err
+			return fmt.Errorf("becoming another device: %w", err)
 		}
 	}
 	r.self = self
@@ -274,7 +279,7 @@ func (r *Replica) load(ctx context.Context) error {
 	if err := r.loadPhrases(ctx); err != nil {
 		return err
 	}
-	return r.eachNote(ctx, "member/", func(_ string, value []byte) error {
+	err = r.eachNote(ctx, "member/", func(_ string, value []byte) error {
 		var m memberNote
 		if err := json.Unmarshal(value, &m); err != nil {
 			return err
@@ -287,71 +292,7 @@ func (r *Replica) load(ctx context.Context) error {
 		_, err := r.sealer.Absorb(m.Ref, m.ID, m.Log, m.Payload)
 		return err
 	})
-}
-
-// succeed makes the notes of a former device of this State those of a new one: a
-// clone that became a device of its own. What the former one sealed but no remote
-// got is sealed again under the new one; its log is read like that of any other.
-func (r *Replica) succeed(ctx context.Context, former selfNote, device string) (selfNote, error) {
-	self := selfNote{Device: device, Ran: former.Ran, Last: former.Last, Doors: former.Doors}
-	if former.Device == "" {
-		return self, nil
-	}
-	var sent uint64
-	n := notes{}
-	ownNotes := []string{"out/", "sent/", "state/", "wait/", "mend/", "run/", "cover/", "rest/", "read/", "packing", "held/", "late/", "behind/", "probe/", sayCondemn, "purge", "gone/"}
-	for _, prefix := range ownNotes {
-		err := r.eachNote(ctx, prefix, func(key string, value []byte) error {
-			n[prefix+key] = nil
-			if prefix == "sent/" {
-				var here uint64
-				err := json.Unmarshal(value, &here)
-				sent = max(sent, here)
-				return err
-			}
-			return nil
-		})
-		if err != nil {
-			return self, err
-		}
-	}
-	peer := peerNote{News: r.now(), Bases: former.Bases}
-	var own baseNote
-	if _, err := r.note(ctx, baseKey(former.Device), &own); err != nil {
-		return self, err
-	}
-	if own.Seq <= sent && own.N != 0 {
-		peer.Read = own.Base.Upto
-	}
-	err := r.eachNote(ctx, "log/"+former.Device+"/", func(key string, value []byte) error {
-		var entry logNote
-		if err := json.Unmarshal(value, &entry); err != nil {
-			return err
-		}
-		number, err := strconv.ParseUint(key, 16, 64)
-		if err != nil {
-			return err
-		}
-		if entry.Seq > sent {
-			n["log/"+former.Device+"/"+key] = nil
-			return nil
-		}
-		if number > peer.Read.N {
-			peer.Read = seen{number, entry.ID}
-			self.Cut = entry.Cut
-		}
-		return nil
-	})
-	if err == nil {
-		err = r.forgetPacks(ctx, former.Device, n)
-	}
-	if err != nil {
-		return self, err
-	}
-	n[mineKey] = nil
-	n.set("self", self)
-	n.set(peerKey(former.Device), &peer)
-	return self, r.state.SetNotes(ctx, n)
+	return errors.Join(err, r.tellRenewed(ctx))
 }
 
 // now is the time in milliseconds.

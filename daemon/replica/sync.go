@@ -151,7 +151,7 @@ func (p *pass) run(ctx context.Context) error {
 	if p.o.Push && slices.ContainsFunc(p.links, func(l *link) bool { return !p.checked[l.Name] }) {
 		p.o.Push, p.o.Hold = false, true // before its first put a device reads
 	}
-	if err := p.resumeEviction(ctx); err != nil {
+	if err := errors.Join(p.inheritEdits(ctx), p.resumeEviction(ctx)); err != nil {
 		return err
 	}
 	if err := p.pull(ctx); err != nil {
@@ -352,15 +352,17 @@ func (p *pass) noteMark(device string, number uint64, h *header) {
 		return
 	}
 	peer := p.peer(device)
-	peer.Mark, peer.Named = max(peer.Mark, number), max(peer.Named, h.Entry.N)
-	peer.adopts(h.Adopts, h.Entry.N)
-	if _, out := p.sealer.PinOf(device); !out { // else it may have been made after that
-		peer.stand(h, h.Entry.N)
+	peer.Mark = max(peer.Mark, number)
+	p.dirty[device] = true
+	if _, out := p.sealer.PinOf(device); out && !p.without.pins {
+		return // it may have been made after that, whatever it says
 	}
+	peer.Named = max(peer.Named, h.Entry.N)
+	peer.adopts(h.Adopts, h.Entry.N)
+	peer.stand(h, h.Entry.N)
 	if h.Entry.N > peer.Read.N {
 		peer.expect(h.Entry.N, h.Entry.ID)
 	}
-	p.dirty[device] = true
 }
 
 // checkClones looks, once for each remote and at every full pass, whether this
@@ -498,19 +500,6 @@ func (p *pass) checkOwn(ctx context.Context, l *link, self *selfNote, number uin
 		return p.clear(ctx, key) // an upload that happened though it failed
 	}
 	return p.foundClone(ctx, name, number)
-}
-
-// foundClone notes that another copy of this device made an object.
-func (p *pass) foundClone(ctx context.Context, name string, number uint64) error {
-	cloned := &Cloned{Device: p.sealer.Device(), Object: name, Number: number}
-	p.mu.Lock()
-	p.cloned = cloned
-	p.mu.Unlock()
-	return errors.Join(cloned, p.wait(ctx, "cloned", waitNote{
-		Kind: "ahead", Object: name, Device: cloned.Device, Number: number, Alarm: true,
-		What: cloned.Error(),
-		Do:   "stop the other copy, or make a new device of this one with 'locker restore' and the recovery phrase",
-	}))
 }
 
 // push seals what is new here and sends it, both at the same time.
