@@ -468,9 +468,9 @@ func TestReplaceRefused(t *testing.T) {
 // the same yes judges the same, in whatever order it came; nothing that a replaced
 // phrase said behind its replacement's back counts; epochs come to rest.
 func TestReplaceProperty(t *testing.T) {
-	n := uint64(60)
+	n := uint64(30)
 	if testing.Short() {
-		n = 15
+		n = 10
 	}
 	compared := uint64(0)
 	defer func() {

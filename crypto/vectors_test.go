@@ -2,6 +2,7 @@ package crypto
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -18,7 +19,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-var updateVectors = flag.Bool("update-vectors", false, "make the files of testdata/format anew")
+var (
+	updateVectors = flag.Bool("update-vectors", false, "make the files of testdata/format anew")
+	newVectors    = flag.Bool("add-vectors", false, "make those files of testdata/format that are not there")
+)
 
 const vectorDir = "../testdata/format"
 
@@ -185,6 +189,9 @@ func TestVectors(t *testing.T) {
 	if *updateVectors {
 		makeVectors(t)
 	}
+	if *newVectors {
+		addVectors(t)
+	}
 	keys := readKeys(t)
 	files, err := os.ReadDir(vectorDir)
 	if err != nil {
@@ -227,6 +234,25 @@ func testVector(t *testing.T, k *Keyring, v *vector) {
 	sum := sha256.Sum256(frames)
 	if id != v.ID || string(log) != v.Log || hex.EncodeToString(sum[:]) != v.SHA256 {
 		t.Errorf("id %s, log %s, frames %x", id, log, sum)
+	}
+}
+
+// TestFinderVector reads the object by which a new phrase finds the locker.
+func TestFinderVector(t *testing.T) {
+	v, keys := readVector(t, "notyet-phrase"), readKeys(t)
+	seed := testSeed(newPhraseSeed)
+	if name := "k/" + v.Ref.To; name != FinderName(seed) {
+		t.Errorf("the object is at %s, the phrase looks for %s", name, FinderName(seed))
+	}
+	k, err := RecoverReplaced(seed, v.Object, "fresh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if derived := derivedValues(k, seed); k.Locker() != keys.Derived["locker"] || derived["name_key"] != keys.Derived["name_key"] || derived["root"] != keys.Derived["root"] {
+		t.Errorf("it leads to %v", derived)
+	}
+	if accepted := k.AcceptedPhrases(); len(accepted) != 1 || accepted[0] != phraseID(phraseKeysFrom(seed).root.Public().(ed25519.PublicKey)) {
+		t.Errorf("it accepts %v", accepted)
 	}
 }
 
