@@ -47,15 +47,16 @@ func (s *seen) UnmarshalJSON(b []byte) error {
 
 // A header is the protocol's part of what is signed with an object.
 type header struct {
-	Version int             `json:"v"`
-	Prev    string          `json:"prev,omitempty"`   // id of the former entry (mark) of this log
-	Vector  map[string]seen `json:"vector,omitempty"` // what the writer had read, without gaps, of others
-	Tips    []string        `json:"tips,omitempty"`   // membership statements that no other one names
-	Entry   *seen           `json:"entry,omitempty"`  // of a mark: the newest entry
-	Bases   []seen          `json:"bases"`            // the bases by which the writer stands
-	Adopts  map[string]seen `json:"adopts,omitempty"` // removed devices, and up to which entry of theirs this log holds what counts
-	Clean   string          `json:"clean,omitempty"`  // State.Bans: nothing of that is left in what the writer put on remotes
-	Clock   clock           `json:"clock"`
+	Version int              `json:"v"`
+	Prev    string           `json:"prev,omitempty"`   // id of the former entry (mark) of this log
+	Vector  map[string]seen  `json:"vector,omitempty"` // what the writer had read, without gaps, of others
+	Tips    []string         `json:"tips,omitempty"`   // membership statements that no other one names
+	Entry   *seen            `json:"entry,omitempty"`  // of a mark: the newest entry
+	Bases   []seen           `json:"bases"`            // the bases by which the writer stands
+	Adopts  map[string]seen  `json:"adopts,omitempty"` // removed devices, and up to which entry of theirs this log holds what counts
+	Clean   string           `json:"clean,omitempty"`  // State.Bans: nothing of that is left in what the writer put on remotes
+	Clock   clock            `json:"clock"`
+	Counts  map[string]int64 `json:"counts,omitempty"` // of a mark: how many records the largest collections have
 
 	more map[string]json.RawMessage // fields of newer versions
 }
@@ -82,7 +83,7 @@ func (c *clock) UnmarshalJSON(b []byte) error {
 // millis is the physical part of a clock.
 func (c clock) millis() int64 { return int64(c >> 16) }
 
-var headerFields = []string{"v", "prev", "vector", "tips", "entry", "bases", "adopts", "clean", "clock"}
+var headerFields = []string{"v", "prev", "vector", "tips", "entry", "bases", "adopts", "clean", "clock", "counts"}
 
 // encode returns the header as JSON.
 func (h *header) encode() []byte {

@@ -79,6 +79,7 @@ type selfNote struct {
 	Looked  int64             `json:"looked"`            // when membership was last probed, ms
 	Full    int64             `json:"full"`              // when everyone was last looked at, ms
 	Doors   uint64            `json:"doors"`             // next door to probe
+	Fill    *fillNote         `json:"fill,omitempty"`    // this device is new, and has not read all yet
 	Member  uint64            `json:"member,omitempty"`  // newest member object of this device
 	Tell    bool              `json:"tell,omitempty"`    // an entry is due, to name what this device said of members
 	Pending *doorNote         `json:"pending,omitempty"` // a door that removes a device and does not count yet
@@ -120,6 +121,7 @@ type peerNote struct {
 	Passed uint64            `json:"passed,omitempty"` // the same by its entries up to Read: nothing of it from before is unread
 	Member uint64            `json:"member,omitempty"` // next membership object to probe
 	Epoch  uint64            `json:"epoch,omitempty"`  // newest epoch that was read
+	Back   clock             `json:"back,omitempty"`   // how far back it was read while this device was filled
 
 	Spans  []span              `json:"spans,omitempty"`  // in whose name what was read has values
 	Again  *againNote          `json:"again,omitempty"`  // what was published again of what is beyond its pin

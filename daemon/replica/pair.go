@@ -597,7 +597,7 @@ func (r *Replica) Join(ctx context.Context, o JoinOptions) (Restored, error) {
 	}
 	defer end()
 	if r.getSelf().Joined {
-		err = p.restore(ctx)
+		err = p.runFilled(ctx)
 	} else {
 		err = p.join(ctx, o)
 	}
@@ -608,7 +608,7 @@ func (p *pass) join(ctx context.Context, o JoinOptions) error {
 	if err := p.awaitAdmission(ctx, o); err != nil {
 		return err
 	}
-	if err := p.fetchAll(ctx); err != nil {
+	if err := p.find(ctx); err != nil {
 		return err
 	}
 	for device, number := range p.sealer.Epochs() {
@@ -617,22 +617,13 @@ func (p *pass) join(ctx context.Context, o JoinOptions) error {
 			peer.Epoch, p.dirty[device] = number, true
 		}
 	}
-	for _, l := range p.links {
-		l.sure = l.failed() == nil
-		p.checked[l.Name] = p.checked[l.Name] || l.sure // a new device: nobody went on as it
-	}
+	p.beSure()
 	self := p.getSelf()
 	self.Joined = true
 	if err := p.setSelf(ctx, self, nil); err != nil {
 		return err
 	}
-	if err := p.push(ctx); err != nil {
-		return err
-	}
-	if p.allFailed() {
-		return p.reachError()
-	}
-	return nil
+	return p.runFilled(ctx)
 }
 
 // awaitAdmission reads who is a member until this device is one.

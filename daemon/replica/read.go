@@ -41,6 +41,8 @@ type reading struct {
 	skip    uint64            // a base reaches up to here that is not whole: few of the entries before are asked for
 	bases   map[uint64]bool   // those that were tried
 	coming  map[uint64]chan fetched
+	filling
+	comingRuns map[uint64]chan fetched // while a new device is filled
 }
 
 // fetched is an entry that was fetched, opened and decompressed.
@@ -55,7 +57,8 @@ func (p *pass) reading(device string) *reading {
 	if rd, ok := p.readings[device]; ok {
 		return rd
 	}
-	rd := &reading{device: device, limit: p.limitOf(device), tried: map[uint64]verdict{}, bases: map[uint64]bool{}, coming: map[uint64]chan fetched{}}
+	rd := &reading{device: device, limit: p.limitOf(device), tried: map[uint64]verdict{}, bases: map[uint64]bool{}, coming: map[uint64]chan fetched{},
+		comingRuns: map[uint64]chan fetched{}}
 	_, rd.removed = p.sealer.PinOf(device)
 	rd.strict = p.without.readBeyond
 	p.readings[device] = rd
@@ -104,12 +107,13 @@ func (p *pass) readLog(ctx context.Context, device string, quick bool) (news boo
 		return false, err
 	}
 	rd, peer := p.reading(device), p.peer(device)
-	gaps := !quick || p.now()-peer.Gap >= gapInterval
+	tail := p.getSelf().Fill != nil // what was written before comes backwards
+	gaps := (!quick || p.now()-peer.Gap >= gapInterval) && !tail
 	if gaps {
 		peer.Gap = p.now()
 	}
 	defer rd.drain()
-	if peer.Read.N == 0 && !quick {
+	if peer.Read.N == 0 && !quick && !tail {
 		if news, err = p.joinBase(ctx, rd); err != nil {
 			return news, err
 		}
@@ -117,7 +121,7 @@ func (p *pass) readLog(ctx context.Context, device string, quick bool) (news boo
 	for !p.blocked {
 		next := rd.candidates(p.peer(device), readAhead, gaps)
 		if len(next) == 0 {
-			if peer := p.peer(device); min(peer.top(), rd.limit) <= peer.Read.N {
+			if peer := p.peer(device); tail || min(peer.top(), rd.limit) <= peer.Read.N {
 				break
 			}
 			moved, err := p.joinBase(ctx, rd) // a header that was read since may name one
@@ -147,7 +151,7 @@ func (p *pass) readLog(ctx context.Context, device string, quick bool) (news boo
 		if v == unreachable {
 			break
 		}
-		if v == missing && next[0] <= p.peer(device).top() {
+		if v == missing && next[0] <= p.peer(device).top() && !tail {
 			moved, err := p.joinBase(ctx, rd)
 			if err != nil {
 				return news, err
@@ -168,23 +172,30 @@ func (p *pass) readLog(ctx context.Context, device string, quick bool) (news boo
 // take returns the first of the numbers, and begins to fetch the others.
 func (p *pass) take(ctx context.Context, rd *reading, next []uint64) fetched {
 	for _, number := range next {
-		if rd.coming[number] != nil {
-			continue
-		}
-		c := make(chan fetched, 1)
-		rd.coming[number] = c
-		go func() { c <- p.fetchEntry(ctx, rd.device, number) }()
+		p.start(ctx, rd, number)
 	}
 	f := <-rd.coming[next[0]]
 	delete(rd.coming, next[0])
 	return f
 }
 
+// start begins to fetch an entry, unless that was done.
+func (p *pass) start(ctx context.Context, rd *reading, number uint64) {
+	if rd.coming[number] != nil {
+		return
+	}
+	c := make(chan fetched, 1)
+	rd.coming[number] = c
+	go func() { c <- p.fetchEntry(ctx, rd.device, number) }()
+}
+
 // drain waits for what is still being fetched.
 func (rd *reading) drain() {
-	for number, c := range rd.coming {
-		<-c
-		delete(rd.coming, number)
+	for _, coming := range []map[uint64]chan fetched{rd.coming, rd.comingRuns} {
+		for number, c := range coming {
+			<-c
+			delete(coming, number)
+		}
 	}
 }
 
@@ -256,6 +267,9 @@ func (p *pass) apply(ctx context.Context, rd *reading, f fetched, key string) (v
 	}
 	self, n := p.getSelf(), notes{}
 	peer, forks := p.peer(rd.device).advance(f)
+	if self.Fill != nil {
+		self.Fill, peer.Back = self.Fill.one(), f.header.Clock
+	}
 	if p.without.stopAtGap && f.ref.Number > peer.Read.N {
 		peer.Read = seen{f.ref.Number, f.id}
 	}

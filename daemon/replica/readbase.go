@@ -221,19 +221,14 @@ func (p *pass) joinRuns(ctx context.Context, rd *reading, b *base) (whole bool, 
 // joinRun joins one run.
 func (p *pass) joinRun(ctx context.Context, rd *reading, item runItem, part *partNote) (verdict, error) {
 	key := fmt.Sprintf("run/%s/%d", rd.device, item.N)
-	o, v, err := p.fetchOpen(ctx, Ref{Kind: "run", Writer: rd.device, Number: item.N})
-	if err != nil {
-		return v, err
-	}
-	f := fetched{object: o, verdict: v}
-	if v == found && o.id != item.ID {
-		f.verdict, f.why = bad, errors.New("it is not the one that the base names")
-	} else if v == found {
-		f.expand(p)
+	f := p.fetchRun(ctx, rd, item)
+	if f.err != nil {
+		return f.verdict, f.err
 	}
 	defer func() { p.release(f.lines) }()
 	var lines payload
 	if f.verdict == found {
+		var err error
 		if lines, err = splitLines(f.lines); err != nil {
 			f.verdict, f.why = bad, err
 		}
@@ -252,7 +247,7 @@ func (p *pass) joinRun(ctx context.Context, rd *reading, item runItem, part *par
 	peer := p.peer(rd.device).copy()
 	peer.took(item.From, item.To, lines)
 	n.set(peerKey(rd.device), peer)
-	self.Ack = true
+	self.Ack, self.Fill = true, self.Fill.one()
 	n.set("self", self)
 	if err := p.placeNotes(ctx, n, rd.device, lines); err != nil {
 		return found, err
@@ -275,6 +270,24 @@ func (p *pass) joinRun(ctx context.Context, rd *reading, item runItem, part *par
 	*part = next
 	p.entries++
 	return found, nil
+}
+
+// fetchRun returns a run, which may have been fetched ahead.
+func (p *pass) fetchRun(ctx context.Context, rd *reading, item runItem) (f fetched) {
+	if c := rd.comingRuns[item.N]; c != nil {
+		f = <-c
+		delete(rd.comingRuns, item.N)
+	}
+	if f.err == nil && (f.ref.Kind == "" || f.verdict == closed) {
+		f.object, f.verdict, f.err = p.fetchOpen(ctx, Ref{Kind: "run", Writer: rd.device, Number: item.N})
+		if f.verdict == found && f.id == item.ID {
+			f.expand(p)
+		}
+	}
+	if f.verdict == found && f.id != item.ID {
+		f.verdict, f.why = bad, errors.New("it is not the one that the base names")
+	}
+	return f
 }
 
 // moveTo notes that all of a log was read up to where a base reaches.

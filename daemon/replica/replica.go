@@ -123,6 +123,9 @@ type SyncOptions struct {
 	Told bool
 	// Metered is for connections that cost by the byte: the log is not compacted.
 	Metered bool
+	// For is for how long a new device may go on reading what it has not read yet,
+	// about; zero is until it has all.
+	For time.Duration
 	// Progress may be nil.
 	Progress Progress
 }
@@ -141,6 +144,8 @@ type Summary struct {
 	// not look. It is short while news flows. Alone: there is no other device.
 	Within time.Duration
 	Alone  bool
+	// More: this device is new and has not read all yet; the next pass goes on.
+	More bool
 	// Failed are the remotes that could not be synced with, and why.
 	Failed map[string]error
 }
@@ -177,6 +182,8 @@ type Status struct {
 	Remotes         []RemoteStatus
 	Blobs           BlobStatus
 	Pending, Alarms []Notice
+	// Fill is not nil while this device is new and has not read all yet.
+	Fill *FillStatus
 }
 
 // A DeviceStatus is one device of the locker.
@@ -245,6 +252,7 @@ type Replica struct {
 	lastPack *openPack        // of which the last reading of a part fetched pieces
 	checked  map[string]bool  // the remotes on which this process made the clone check
 	synced   map[string]int64 // when a remote last had everything, ms
+	rate     *fillRate        // how fast a filling goes
 }
 
 // New returns a replica. It reads its notes and gives the keyring what is known of

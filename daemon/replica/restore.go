@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // Restore brings a locker back to this device from its remotes and the recovery
@@ -42,31 +41,55 @@ func (p *pass) restored(ctx context.Context, err error) (Restored, error) {
 }
 
 func (p *pass) restore(ctx context.Context) error {
-	if !p.getSelf().Joined {
-		p.restoring = true
-		if err := p.fetchAll(ctx); err != nil {
-			return err
-		}
-		p.restoring = false
-		for _, l := range p.links {
-			l.sure = l.failed() == nil
-			p.checked[l.Name] = p.checked[l.Name] || l.sure // a new device: nobody went on as it
-		}
-		if err := p.takeDoor(ctx); err != nil {
-			return err
-		}
-	} else if err := p.pull(ctx); err != nil {
-		return err
-	} else if err := p.checkClones(ctx); err != nil {
+	if err := p.enterByPhrase(ctx); err != nil {
 		return err
 	}
-	if err := p.push(ctx); err != nil {
+	return p.runFilled(ctx)
+}
+
+// runFilled is a pass that has to bring everything.
+func (p *pass) runFilled(ctx context.Context) error {
+	p.fresh = true
+	err := p.run(ctx)
+	if err == nil && p.getSelf().Fill != nil {
+		err = errBlocked
+	}
+	return err
+}
+
+// Enter is the first part of Restore: it reads who the members are and how far their
+// logs go, and makes this device one of them. From then on it can be used, the phrase
+// is not needed any more, and passes of [Replica.Sync] bring what was written, newest
+// first. It does nothing where that was done. The errors are those of Restore.
+func (r *Replica) Enter(ctx context.Context, progress Progress) (Restored, error) {
+	p, end, err := r.begin(ctx, SyncOptions{Full: true, Progress: progress})
+	if err != nil {
+		return Restored{}, err
+	}
+	defer end()
+	return p.restored(ctx, p.enterByPhrase(ctx))
+}
+
+// enterByPhrase makes this device a member, unless it is one.
+func (p *pass) enterByPhrase(ctx context.Context) error {
+	if p.getSelf().Joined {
+		return nil
+	}
+	p.restoring = true
+	if err := p.find(ctx); err != nil {
 		return err
 	}
-	if p.allFailed() {
-		return p.reachError()
+	p.restoring = false
+	p.beSure()
+	return p.takeDoor(ctx)
+}
+
+// beSure says that remotes may be put on: nobody went on as this device, which is new.
+func (p *pass) beSure() {
+	for _, l := range p.links {
+		l.sure = l.failed() == nil
+		p.checked[l.Name] = p.checked[l.Name] || l.sure
 	}
-	return nil
 }
 
 // takeDoor makes this device's door, and puts it, or a spare of it, where no other
@@ -170,8 +193,8 @@ func (p *pass) enter(ctx context.Context) error {
 	return p.setSelf(ctx, self, nil)
 }
 
-// fetchAll reads everything: doors, epochs, membership, marks, entries.
-func (p *pass) fetchAll(ctx context.Context) error {
+// find reads doors, epochs, membership and marks.
+func (p *pass) find(ctx context.Context) error {
 	p.o.Progress.tell("looking for the locker", 0, 0)
 	if err := p.readMembers(ctx, true); err != nil {
 		return err
@@ -184,57 +207,13 @@ func (p *pass) fetchAll(ctx context.Context) error {
 			return err
 		}
 	}
-	total, err := p.searchMarks(ctx)
-	if err != nil {
+	if err := p.startFilling(ctx); err != nil {
 		return err
 	}
-	stop := p.count(total)
-	err = p.readAll(ctx, p.everyone(), false)
-	stop()
-	if err == nil && p.blocked {
-		err = errors.New("a change of the devices that others know of is missing on the remote, so it cannot be told whose data counts: switch on a device that has it, or restore from another remote")
+	if p.allFailed() {
+		return p.reachError()
 	}
-	if err == nil && p.allFailed() {
-		err = p.reachError()
-	}
-	return err
-}
-
-// searchMarks finds how far each log goes, and returns how many entries there are
-// to be read.
-func (p *pass) searchMarks(ctx context.Context) (total int64, err error) {
-	for _, device := range p.everyone() {
-		number, h, err := p.newestMark(ctx, device)
-		if err != nil {
-			return 0, err
-		}
-		p.noteMark(device, number, h)
-		peer := p.peer(device)
-		total += int64(peer.top() - peer.Read.N)
-	}
-	return total, nil
-}
-
-// count tells the progress until it is stopped.
-func (p *pass) count(total int64) (stop func()) {
-	if p.o.Progress == nil {
-		return func() {}
-	}
-	done := make(chan struct{})
-	go func() {
-		tick := time.NewTicker(200 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-				p.o.Progress.tell("fetching", p.counts.bytesDown.Load(), 0)
-			}
-		}
-	}()
-	p.o.Progress.tell("fetching", 0, total)
-	return func() { close(done) }
+	return nil
 }
 
 // noDoor says why there is nothing to restore.

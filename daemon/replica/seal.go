@@ -202,7 +202,7 @@ func (p *pass) sealMark(ctx context.Context) error {
 	self, n := p.getSelf(), notes{}
 	h := p.newHeader(self)
 	at := self.Entry
-	h.Prev, h.Entry = self.Mark.ID, &at
+	h.Prev, h.Entry, h.Counts = self.Mark.ID, &at, p.recordCounts()
 	ref := Ref{Kind: "mark", Writer: self.Device, Number: self.Mark.N + 1}
 	object, id, err := p.sealer.Seal(ref, h.encode(), nil)
 	if err != nil {

@@ -32,6 +32,7 @@ type pass struct {
 	*Replica
 	o         SyncOptions
 	restoring bool // epochs are read as the phrase
+	fresh     bool // this device is new, and has nothing to put again
 	links     []*link
 	counts    counts
 	summary   Summary
@@ -183,7 +184,7 @@ func (p *pass) run(ctx context.Context) error {
 	if err := p.trimBlobs(ctx); err != nil {
 		return err
 	}
-	if !p.o.Full && !p.lost {
+	if !p.o.Full && !p.lost || p.fresh {
 		return nil
 	}
 	if err := p.heal(ctx); err != nil || !p.o.Full {
@@ -206,6 +207,8 @@ func (p *pass) pull(ctx context.Context) error {
 		return p.readMembers(ctx, true)
 	}
 	switch {
+	case p.getSelf().Fill != nil:
+		return p.goOnFilling(ctx)
 	case p.o.Push && !p.o.Full:
 		return nil
 	case p.o.Told && !p.o.Full:
@@ -697,6 +700,7 @@ func (r *Replica) Status(ctx context.Context) (Status, error) {
 	if s.Devices, err = r.devices(ctx, self, peers); err != nil {
 		return Status{}, err
 	}
+	s.Fill = r.fillStatus(self)
 	lines, _, _, err := r.state.Cut(ctx, self.Cut, 1)
 	if err != nil {
 		return s, err
