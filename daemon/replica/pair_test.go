@@ -542,3 +542,109 @@ func TestPairingSlow(t *testing.T) {
 	phone.sync(full)
 	w.same(laptop, phone)
 }
+
+// TestPairingCrash kills the inviter at steps of its disk and of its remote: what it
+// had decided it goes on with, and the new device is in or is not.
+func TestPairingCrash(t *testing.T) {
+	joined, refused, step := 0, 0, int64(2)
+	if testing.Short() {
+		step = 7
+	}
+	for at := int64(1); ; at += step {
+		w := newWorld(t)
+		laptop := w.found("laptop")
+		laptop.state.put("1", "x")
+		laptop.sync(full)
+		f := &fuse{}
+		laptop.fragile(f)
+		laptop.restart()
+		f.left.Store(at)
+		hurried := time.AfterFunc(150*time.Millisecond, func() { w.pass(11 * time.Minute) })
+		p := w.pair(laptop, "phone", meeting{})
+		hurried.Stop()
+		done := !f.blown.Load()
+		f.left.Store(0)
+		f.blown.Store(false)
+		laptop.restart()
+		laptop.sync(full)
+		if done && (p.inviter != nil || p.joiner != nil) {
+			t.Fatalf("step %d: nothing was killed, and they say %v and %v", at, p.inviter, p.joiner)
+		}
+		switch {
+		case p.keys == nil && len(laptop.keys.Members()) == 1:
+			refused++
+		case p.keys == nil:
+			t.Fatalf("step %d: a device without keys is admitted", at)
+		default:
+			phone := w.device("phone", p.keys, nil)
+			_, err := phone.Join(context.Background(), replica.JoinOptions{Every: soonest, Patience: 3 * soonest})
+			switch member := slices.Contains(laptop.keys.Members(), p.keys.Device()); {
+			case err == nil && member:
+				joined++
+				laptop.sync(full)
+				w.same(laptop, phone)
+				laptop.well()
+				phone.well()
+			case errors.Is(err, replica.ErrNotAdmitted) && !member:
+				refused++
+			default:
+				t.Fatalf("step %d: member %v, joining says %v", at, member, err)
+			}
+		}
+		if done {
+			break
+		}
+	}
+	if joined < 2 || refused < 2 {
+		t.Errorf("%d joined, %d did not: that is no test of both", joined, refused)
+	}
+}
+
+// TestCrashJoin kills a device that was admitted at every step of filling itself; the
+// same call completes it.
+func TestCrashJoin(t *testing.T) {
+	step := int64(1)
+	if testing.Short() {
+		step = 5
+	}
+	for at := int64(1); ; at += step {
+		w := newWorld(t)
+		laptop := w.found("laptop")
+		for i := range 3 {
+			laptop.state.put(fmt.Sprint(i), "x")
+			laptop.sync(full)
+		}
+		p := w.pair(laptop, "phone", meeting{})
+		if p.inviter != nil || p.joiner != nil {
+			t.Fatal(p.inviter, p.joiner)
+		}
+		phone := w.device("phone", p.keys, nil)
+		f := &fuse{}
+		phone.fragile(f)
+		phone.restart()
+		f.left.Store(at)
+		o := replica.JoinOptions{Epoch: p.epoch, Every: soonest, Patience: 3 * soonest}
+		if _, err := phone.Join(context.Background(), o); err == nil && !f.blown.Load() {
+			if at < 10 {
+				t.Fatalf("joining has only %d steps", at)
+			}
+			return
+		}
+		f.left.Store(0)
+		f.blown.Store(false)
+		phone.restart()
+		o.Epoch = 0 // not known any more
+		if _, err := phone.Join(context.Background(), o); err != nil {
+			t.Fatalf("crash at %d: joining again: %v", at, err)
+		}
+		phone.state.put("of phone", "x")
+		phone.sync(full)
+		laptop.sync(full)
+		w.same(laptop, phone)
+		laptop.well()
+		phone.well()
+		if t.Failed() {
+			t.Fatalf("crash at step %d", at)
+		}
+	}
+}
