@@ -270,13 +270,16 @@ func (k *Keyring) fit(e *epoch) bool {
 	if !e.own || !k.verdict.is(e.maker) {
 		return false
 	}
-	for _, d := range e.knowers {
-		if _, guest := slices.BinarySearch(k.guests, d); !guest && !k.verdict.is(d) {
-			return false
-		}
-	}
 	if !slices.Contains(e.phrases, k.phrases.standing()) || slices.ContainsFunc(e.phrases, k.barred) {
 		return false
+	}
+	for _, d := range e.knowers {
+		if k.verdict.is(d) {
+			continue
+		}
+		if _, guest := slices.BinarySearch(k.guests(), d); !guest {
+			return false
+		}
 	}
 	for _, d := range k.verdict.gone {
 		if _, knew := slices.BinarySearch(e.removed, d); !knew {

@@ -57,7 +57,7 @@ type Keyring struct {
 	invited  []ed25519.PublicKey          // of which those that the invitation named
 	accepted []string                     // phrases, see replace.go
 	refused  []string                     // sorted
-	guests   []string                     // sorted: devices that an offered phrase would make members
+	guests   func() []string              // sorted: devices that an offered phrase would make members
 	phrases  phrases
 	doors    map[string]string // ids of doors that were opened, and the phrases that signed them
 	members  graph
@@ -188,6 +188,7 @@ func newKeyring(s secrets, holds *phraseKeys) (*Keyring, error) {
 	k.phrases = phrases{known: map[string]rootKeys{k.first: {k.root, k.recover}}, chain: []string{k.first}}
 	k.members = newGraph(k.phrases)
 	k.verdict.phrase = k.first
+	k.guests = func() []string { return nil }
 	k.self = k.newCard(s.Name)
 	k.keys[k.self.Device] = k.self.Key
 	for _, key := range s.Keys {

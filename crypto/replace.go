@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
@@ -309,7 +310,7 @@ func (k *Keyring) rejudge() {
 		k.members = k.members.again()
 	}
 	k.verdict = k.members.judge(nil)
-	k.bear(nodes)
+	k.guests = sync.OnceValue(func() []string { return k.bear(nodes) })
 	k.choose()
 }
 
@@ -318,8 +319,7 @@ const maxBorne = 8
 
 // bear finds whom the phrases would make members that do not stand here and were not
 // refused.
-func (k *Keyring) bear(replaces []*node) {
-	k.guests = nil
+func (k *Keyring) bear(replaces []*node) (guests []string) {
 	borne := 0
 	for _, id := range slices.Sorted(maps.Keys(k.phrases.known)) {
 		path := k.path(id, replaces)
@@ -330,8 +330,9 @@ func (k *Keyring) bear(replaces []*node) {
 		g := k.members
 		g.phrases, _ = phrases{known: k.phrases.known}.follow(k.first, replaces, slices.Concat(k.accepted, path), k.refused)
 		g = g.again()
-		k.guests = union(k.guests, g.judge(nil).sorted)
+		guests = union(guests, g.judge(nil).sorted)
 	}
+	return guests
 }
 
 // path are the phrases from the first one, which is not listed, to another, or nil
