@@ -526,4 +526,3 @@ func compactSchedule(t *testing.T, rnd *rand.Rand) {
 		fresh.well()
 	}
 }
-

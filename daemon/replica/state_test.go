@@ -28,8 +28,9 @@ type memState struct {
 	mu     sync.Mutex
 	device string
 	now    func() time.Time
-	fields map[string]value // collection 0 id 0 field
-	log    [][]byte         // lines written here
+	fields map[string]value  // collection 0 id 0 field
+	log    [][]byte          // lines written here
+	latest map[string]uint64 // the highest clock of each record; nil: not looked up yet
 	notes  map[string][]byte
 	blobs  map[string][]byte
 	order  []string // of blobs stored here
@@ -80,17 +81,23 @@ func (s *memState) writeLine(l line) {
 }
 
 // replaced is the highest clock of a record's values.
-func (s *memState) replaced(collection, id string) (clock uint64) {
-	for key, v := range s.fields {
-		if strings.HasPrefix(key, collection+"\x00"+id+"\x00") {
-			n, err := strconv.ParseUint(v.rev[1:17], 16, 64)
-			if err != nil {
-				panic(err)
-			}
-			clock = max(clock, n)
+func (s *memState) replaced(collection, id string) uint64 {
+	if s.latest == nil {
+		s.latest = map[string]uint64{}
+		for key, v := range s.fields {
+			s.later(key[:strings.LastIndexByte(key, 0)], v.rev[1:17])
 		}
 	}
-	return clock
+	return s.latest[collection+"\x00"+id]
+}
+
+// later notes the clock of a value of a record.
+func (s *memState) later(record, clock string) {
+	n, err := strconv.ParseUint(clock, 16, 64)
+	if err != nil {
+		panic(err)
+	}
+	s.latest[record] = max(s.latest[record], n)
 }
 
 // put is write with one field.
@@ -209,6 +216,9 @@ func (s *memState) apply(l line) (changed bool) {
 		if old := s.fields[key]; cmp.Compare(v.rev, old.rev) > 0 {
 			s.fields[key] = v
 			changed = true
+			if s.latest != nil {
+				s.later(l.Collection+"\x00"+l.ID, l.Clock)
+			}
 		}
 	}
 	if l.Deleted {

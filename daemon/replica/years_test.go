@@ -80,7 +80,7 @@ func (c *census) Put(ctx context.Context, name string, r io.ReadSeeker, size int
 func TestYears(t *testing.T) {
 	l := habit{days: 60, passes: 9, records: 200, fresh: 30}
 	if soak() {
-		l = habit{days: 3650, passes: 24, records: 2000, fresh: 20}
+		l = habit{days: 3650, passes: 12, records: 2000, fresh: 15}
 	}
 	seed := seedOf(t)
 	rnd := rand.New(rand.NewPCG(seed, 5))
