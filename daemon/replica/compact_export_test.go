@@ -18,5 +18,5 @@ func JoinLines(parts ...[]byte) ([]byte, error) {
 // CompactOften makes a device compact its log after a few entries, in small runs, with
 // little memory, and keep entries of a few pages as they are.
 func (c *Config) CompactOften() {
-	c.tune = tuning{every: 6, spare: 2, wait: 3, fan: 3, large: 16 << 10, batch: 24 << 10, lines: 8 << 10, frames: 1<<20 + 8<<10, memory: 4 << 10}
+	c.tune = tuning{every: 4, spare: 2, wait: 2, fan: 2, large: 16 << 10, batch: 24 << 10, lines: 8 << 10, frames: 1<<20 + 8<<10, memory: 4 << 10}
 }

@@ -526,3 +526,50 @@ func compactSchedule(t *testing.T, rnd *rand.Rand) {
 		fresh.well()
 	}
 }
+
+// TestCompactRemoved: what a removed device wrote up to its pin stays, though it had
+// compacted its log, and goes on compacting and deleting because it does not know.
+func TestCompactRemoved(t *testing.T) {
+	for _, unaware := range []bool{false, true} {
+		t.Run(fmt.Sprint("unaware=", unaware), func(t *testing.T) {
+			w, laptop, phone := compacted(t)
+			phone.edit(20, "last")
+			w.pass(25 * time.Hour)
+			phone.sync(full)
+			laptop.sync(full)
+			if phone.objects(w.cloud, "base") == 0 {
+				t.Fatal("the phone has no base")
+			}
+			r, err := laptop.Remove(context.Background(), phone.keys.Device())
+			if err != nil || !r.Standing {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			if unaware { // the cloud keeps the removal from it
+				hidden := map[string]bool{}
+				for name := range w.cloud.Objects() {
+					hidden[name] = strings.HasPrefix(name, "k/")
+				}
+				phone.remotes[0].Remote = &filtered{w.cloud, hidden}
+				phone.restart()
+				phone.edit(30, "beyond")
+				w.pass(40 * 24 * time.Hour)
+				if _, err := phone.Sync(context.Background(), full); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 3 {
+				laptop.sync(full)
+				w.pass(25 * time.Hour)
+			}
+			fresh := w.restore("fresh")
+			w.same(laptop, fresh)
+			for i := range 17 {
+				if fresh.state.fields[fmt.Sprintf("notes\x00beyond%d\x00text", i)].data != "" {
+					t.Error("something beyond the pin is taken")
+				}
+			}
+			laptop.sync(full)
+			w.same(laptop, fresh)
+		})
+	}
+}

@@ -57,7 +57,7 @@ func (p *pass) joinBase(ctx context.Context, rd *reading) (moved bool, err error
 			continue
 		}
 		b := &note.Base
-		if upto := b.Upto.N; upto <= p.peer(rd.device).Read.N || upto > rd.limit {
+		if upto := b.Upto.N; upto <= p.peer(rd.device).Read.N || upto > min(rd.limit, p.peer(rd.device).StandsAt) {
 			continue
 		}
 		whole, err := p.joinRuns(ctx, rd, b)

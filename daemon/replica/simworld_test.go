@@ -242,6 +242,9 @@ func (n *node) boot() {
 	c := replica.Config{
 		Sealer: tracer{keys, n.s}, State: &mortal{n.state, n, l}, Objects: "/objects", Clock: func() time.Time { return n.s.now().Add(n.skew) },
 	}
+	if n.s.seed%4 != 0 {
+		c.CompactOften()
+	}
 	for _, cloud := range n.clouds {
 		c.Remotes = append(c.Remotes, replica.Named{Name: cloud.name, Remote: n.view(cloud, l)})
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -76,11 +77,18 @@ func (c *census) Put(ctx context.Context, name string, r io.ReadSeeker, size int
 
 // TestYears lives ten years with three devices, of which one lies in a drawer for the
 // last of them, and counts: objects on the remote, how often a record is written again,
-// and what a restore has to read. The short form lives some weeks.
+// and what a restore has to read. The short form lives some weeks; LOCKER_YEARS is
+// another form, as days,passes,records.
 func TestYears(t *testing.T) {
 	l := habit{days: 60, passes: 9, records: 200, fresh: 30}
 	if soak() {
 		l = habit{days: 3650, passes: 12, records: 2000, fresh: 15}
+	}
+	if form := os.Getenv("LOCKER_YEARS"); form != "" {
+		l.fresh = 15
+		if _, err := fmt.Sscanf(form, "%d,%d,%d", &l.days, &l.passes, &l.records); err != nil {
+			t.Fatal(err)
+		}
 	}
 	seed := seedOf(t)
 	rnd := rand.New(rand.NewPCG(seed, 5))
