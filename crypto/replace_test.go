@@ -479,6 +479,11 @@ func TestReplaceProperty(t *testing.T) {
 		}
 	}()
 	seeds(t, n, func(t *testing.T, seed uint64) {
+		defer func() {
+			if t.Failed() {
+				t.Logf("LOCKER_SEED=%d", seed)
+			}
+		}()
 		rnd := mrand.New(mrand.NewPCG(seed, 5))
 		b, held := newBoard(t), testSeed(1)
 		all := b.found(held, "a", "b", "c")

@@ -471,11 +471,10 @@ func (m *meet) names() (names []string) {
 func (m *meet) hello(ctx context.Context, message []byte) error {
 	for _, l := range m.links {
 		for _, name := range m.names() {
-			if there, err := l.has(ctx, name); err != nil {
-				break
-			} else if there {
+			if there, err := l.has(ctx, name); err == nil && there {
 				return errMeetingUsed
 			}
+			m.bear(l)
 		}
 	}
 	m.said[0] = true

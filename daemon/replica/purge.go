@@ -384,7 +384,9 @@ func (r *Replica) adoptedBy(device string, upto uint64) string {
 }
 
 // clearRemoved deletes on a remote the logs of removed devices that were adopted: all
-// that counts of them is in the logs of members. listed is what the remote showed.
+// that counts of them is in the logs of members. What is of a device that nobody
+// removed stays: its admission is void, which a recovery phrase that the owner accepts
+// later, or an eviction, may change. listed is what the remote showed.
 func (p *pass) clearRemoved(ctx context.Context, l *link, listed map[string]int64) error {
 	if may, err := p.mayCompact(ctx); err != nil || !may || p.o.Metered {
 		return err
@@ -399,6 +401,9 @@ func (p *pass) clearRemoved(ctx context.Context, l *link, listed map[string]int6
 	}
 	for _, device := range slices.Sorted(maps.Keys(p.sealer.Removed())) {
 		pin, out := p.sealer.PinOf(device)
+		if by, _ := p.sealer.RemovedBy(device); by == "" {
+			continue
+		}
 		if !out || pin.Number > 0 && p.adoptedBy(device, pin.Number) != self.Device {
 			continue
 		}
