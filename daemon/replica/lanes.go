@@ -21,10 +21,8 @@ import (
 // another, or else what was in it is packed again. While packs up to that bound wait
 // that no remote has, packing waits.
 
-const (
-	heldMost   = 64 << 20  // bytes of sealed packs that are kept here
-	fullProbes = time.Hour // between tries of a full remote in passes that nobody asked for
-)
+// fullProbes is between tries of a full remote in passes that nobody asked for.
+const fullProbes = time.Hour
 
 func lateKey(remote string, seq uint64) string { return fmt.Sprintf("late/%s/%016x", remote, seq) }
 
@@ -196,7 +194,7 @@ func (p *pass) dropHeld(ctx context.Context) (kept int64, err error) {
 	})
 	for _, partly := range []bool{false, true} {
 		for i := range packs {
-			if h := &packs[i]; err == nil && kept >= heldMost && h.Size > 0 {
+			if h := &packs[i]; err == nil && kept >= p.packs.held && h.Size > 0 {
 				has, all, sent := p.sentBy(ctx, h.seq)
 				if err = sent; err == nil && (has == all || partly && has > 0) {
 					kept -= h.Size
@@ -226,7 +224,7 @@ func (r *Replica) dropFile(ref Ref) error {
 func (p *pass) room(ctx context.Context) error {
 	for {
 		kept, err := p.dropHeld(ctx)
-		if err != nil || kept < heldMost {
+		if err != nil || kept < p.packs.held {
 			return err
 		}
 		if !p.anySending() {

@@ -14,9 +14,17 @@ import (
 // in the next one; its line is told once the last of it is sealed. What is sealed of
 // it until then is noted, so that packing goes on after a restart.
 const (
-	chunkSize = 1 << 20
-	packSize  = 15 << 20 // frames in one pack, so that the object stays under 16 MiB
+	chunkSize = 1 << 20 // of a blob
 )
+
+// A packTuning says how large packs are.
+type packTuning struct {
+	most  int   // bytes of frames in one pack, so that the object stays under 16 MiB
+	small int64 // packs with less in them that is needed are merged, when that fills a pack
+	held  int64 // bytes of sealed packs that are kept here
+}
+
+var usualPacks = packTuning{most: 15 << 20, small: 8 << 20, held: 64 << 20}
 
 // A packNote is a pack that was sealed here.
 type packNote struct {
@@ -108,7 +116,7 @@ func (k *packing) add(ctx context.Context, id string) error {
 	k.part = g
 	defer func() { k.part = nil }()
 	if k.frames == nil {
-		k.frames = make([]byte, 0, min(size+size>>8+1024, packSize))
+		k.frames = make([]byte, 0, min(size+size>>8+1024, int64(k.p.packs.most)))
 	}
 	for left := size - int64(len(g.Line.Chunks))*chunkSize; left > 0; {
 		data := k.buf[:min(left, chunkSize)]
@@ -117,7 +125,7 @@ func (k *packing) add(ctx context.Context, id string) error {
 		}
 		left -= int64(len(data))
 		sum := sha256.Sum256(data)
-		at, err := k.chunk(ctx, func(dst []byte) []byte { return k.p.codec.compress(dst, data) })
+		at, err := k.chunk(ctx, len(data), func(dst []byte) []byte { return k.p.codec.compress(dst, data) })
 		if err != nil {
 			return err
 		}
@@ -149,8 +157,9 @@ func (k *packing) begin(ctx context.Context, id string, size int64, r io.Reader)
 }
 
 // chunk adds a frame, which frame appends to the frames, and says where it lies.
-func (k *packing) chunk(ctx context.Context, frame func(dst []byte) []byte) (chunk, error) {
-	if len(k.frames)+chunkSize+1024 > packSize {
+// It takes n bytes, and little more.
+func (k *packing) chunk(ctx context.Context, n int, frame func(dst []byte) []byte) (chunk, error) {
+	if len(k.frames) > 0 && len(k.frames)+n+n>>8+64 > k.p.packs.most {
 		if err := k.seal(ctx); err != nil {
 			return chunk{}, err
 		}

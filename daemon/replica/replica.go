@@ -73,9 +73,10 @@ type Config struct {
 	Logger *slog.Logger
 
 	// Set by tests.
-	disk    disk   // nil is the system's
-	without rules  // what of the protocol is switched off
-	tune    tuning // zero is usualTuning
+	disk    disk       // nil is the system's
+	without rules      // what of the protocol is switched off
+	tune    tuning     // zero is usualTuning
+	packs   packTuning // zero is usualPacks
 }
 
 // Named is a remote and the name by which the owner and the notes know it. A
@@ -229,6 +230,7 @@ type Replica struct {
 	codec   *codec
 	without rules
 	tune    tuning
+	packs   packTuning
 
 	pass     sync.Mutex // held by Found, Restore, Sync, Verify and Blob
 	inviting sync.Mutex // held by Invite
@@ -258,7 +260,7 @@ type Replica struct {
 // New returns a replica. It reads its notes and gives the keyring what is known of
 // members and epochs; it asks no remote.
 func New(ctx context.Context, c Config) (*Replica, error) {
-	r := &Replica{sealer: c.Sealer, state: c.State, objects: c.Objects, clock: c.Clock, log: c.Logger, remotes: c.Remotes, cache: c.Cache, disk: c.disk, without: c.without, tune: c.tune,
+	r := &Replica{sealer: c.Sealer, state: c.State, objects: c.Objects, clock: c.Clock, log: c.Logger, remotes: c.Remotes, cache: c.Cache, disk: c.disk, without: c.without, tune: c.tune, packs: c.packs,
 		statements: map[string]bool{}, doors: map[uint64]bool{}, copied: map[string]bool{}, checked: map[string]bool{}, synced: map[string]int64{}}
 	if r.clock == nil {
 		r.clock = time.Now
@@ -268,6 +270,9 @@ func New(ctx context.Context, c Config) (*Replica, error) {
 	}
 	if r.tune == (tuning{}) {
 		r.tune = usualTuning
+	}
+	if r.packs == (packTuning{}) {
+		r.packs = usualPacks
 	}
 	if r.disk == nil {
 		r.disk = osDisk{}

@@ -482,8 +482,10 @@ func (s *memState) BlobRecords(ctx context.Context, id string, f func(collection
 	var in []string
 	for key, v := range s.fields {
 		if strings.Contains(v.data, strconv.Quote(id)) {
-			collection, _, _ := strings.Cut(key, "\x00")
-			in = append(in, collection)
+			parts := strings.Split(key, "\x00")
+			if tomb := s.fields[parts[0]+"\x00"+parts[1]+"\x00"]; tomb.rev < v.rev {
+				in = append(in, parts[0])
+			}
 		}
 	}
 	s.mu.Unlock()

@@ -601,8 +601,8 @@ func (p *pass) keepSending(ctx context.Context, l *link, wake <-chan struct{}) e
 		}
 		if failed != nil {
 			l.endSending()
-			p.progressed()
 		}
+		p.progressed()
 		p.o.Progress.tell("sending", p.counts.bytesUp.Load(), 0)
 	}
 	if failed == nil {
@@ -701,6 +701,9 @@ func (r *Replica) Status(ctx context.Context) (Status, error) {
 		return Status{}, err
 	}
 	s.Fill = r.fillStatus(self)
+	if s.Blobs, err = r.blobStatus(ctx); err != nil {
+		return s, err
+	}
 	lines, _, _, err := r.state.Cut(ctx, self.Cut, 1)
 	if err != nil {
 		return s, err

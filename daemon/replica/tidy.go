@@ -36,9 +36,7 @@ const (
 	deadFor     = 30 * 24 * time.Hour // without a reference, until the bytes may go
 	absentFor   = 90 * 24 * time.Hour
 	lateFor     = time.Hour // what was put may not show yet
-	smallPack   = 8 << 20   // packs with less in them that is needed are merged,
-	mergeAt     = packSize  // when that comes to one full pack
-	emptyAtOnce = 4 * packSize
+	emptyAtOnce = 4         // packs are filled by one look
 )
 
 // A packUse is what a pack of this device holds.
@@ -416,7 +414,7 @@ func (p *pass) goneEverywhere(ctx context.Context, packs []Ref) (bool, error) {
 // pack; and condemned ones that still hold what only they have.
 func (m *mover) choose() map[Ref]bool {
 	packs := slices.SortedFunc(maps.Values(m.own), func(a, b *packUse) int { return cmp.Compare(a.ref.Number, b.ref.Number) })
-	empty, budget := map[Ref]bool{}, int64(emptyAtOnce)
+	empty, budget := map[Ref]bool{}, emptyAtOnce*int64(m.p.packs.most)
 	take := func(u *packUse) {
 		empty[u.ref] = true
 		budget -= u.live
@@ -433,15 +431,15 @@ func (m *mover) choose() map[Ref]bool {
 	var small []*packUse
 	var sum int64
 	for _, u := range packs {
-		if u.condemned != nil || empty[u.ref] || u.live >= smallPack {
+		if u.condemned != nil || empty[u.ref] || u.live >= m.p.packs.small {
 			continue
 		}
-		if sum+u.live > mergeAt {
+		if sum+u.live > int64(m.p.packs.most) {
 			break
 		}
 		small, sum = append(small, u), sum+u.live
 	}
-	if !full && len(small) > 1 && sum > mergeAt-smallPack && sum <= budget {
+	if !full && len(small) > 1 && sum > int64(m.p.packs.most)-m.p.packs.small && sum <= budget {
 		for _, u := range small {
 			take(u)
 		}
@@ -538,7 +536,7 @@ func (m *mover) moveBlob(ctx context.Context, k *packing, line blobLine, empty m
 		if err != nil {
 			return m.unmoved(ctx, line, err)
 		}
-		at, err := k.chunk(ctx, func(dst []byte) []byte { return k.p.codec.compress(dst, data) })
+		at, err := k.chunk(ctx, len(data), func(dst []byte) []byte { return k.p.codec.compress(dst, data) })
 		if err != nil {
 			return err
 		}

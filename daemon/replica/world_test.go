@@ -21,6 +21,7 @@ type world struct {
 	mu    sync.Mutex
 	time  time.Time
 	often bool // devices compact their logs often
+	packs int  // bytes of frames in one pack, where they are to be small
 }
 
 func newWorld(t testing.TB) *world {
@@ -81,6 +82,9 @@ func (d *device) start() error {
 	config := replica.Config{Sealer: d.keys, State: state, Objects: d.dir, Remotes: d.remotes, Clock: d.w.now}
 	if d.w.often {
 		config.CompactOften()
+	}
+	if d.w.packs > 0 {
+		config.SmallPacks(d.w.packs, int64(4*d.w.packs))
 	}
 	var err error
 	d.Replica, err = replica.New(context.Background(), config)
