@@ -241,7 +241,7 @@ func TestRollback(t *testing.T) {
 	for i, state := range states {
 		h.cloud.Reset(state)
 		h.pass(time.Minute)
-		if s := h.laptop.sync(full); len(s.Pending)+len(s.Alarms) == 0 {
+		if s := h.laptop.sync(full); len(s.Pending)+len(s.Alarms)+s.Mended == 0 {
 			t.Errorf("rollback to %d was not noticed by who has read more", i)
 		}
 		h.pass(time.Minute)

@@ -128,6 +128,8 @@ type peerNote struct {
 	Out    int64               `json:"out,omitempty"`    // since when it is known to be removed, ms
 	Adopts map[string]adoption `json:"adopts,omitempty"` // logs that it has adopted
 
+	Copies  int    `json:"copies,omitempty"`   // of its entries are kept here as they were sealed,
+	Copied  int64  `json:"copied,omitempty"`   // in so many bytes
 	Clean   string `json:"clean,omitempty"`    // its newest header says that it is clean of these bans,
 	CleanAt clock  `json:"clean_at,omitempty"` // and the first that said so was of then
 
@@ -170,6 +172,8 @@ type logNote struct {
 	Seq  uint64                     `json:"seq,omitempty"`  // of the outbox, where it is this device's
 	Made int64                      `json:"made,omitempty"` // when it was sealed, ms, where it is this device's
 	Cut  []byte                     `json:"cut,omitempty"`
+	Sum  string                     `json:"sum,omitempty"`  // SHA-256 of the sealed bytes, where a copy of another device's is kept here
+	Size int64                      `json:"size,omitempty"` // of them
 	More map[string]json.RawMessage `json:"more,omitempty"` // header fields of newer versions
 }
 

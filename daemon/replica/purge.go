@@ -78,6 +78,9 @@ func (p *pass) purge(ctx context.Context) error {
 		return nil
 	}
 	p.o.Progress.tell("purging", 0, 0)
+	if err := p.dropCopies(ctx); err != nil {
+		return err
+	}
 	dirty, err := p.dirtyOwn(ctx)
 	if err != nil {
 		return err

@@ -211,7 +211,9 @@ func (p *pass) fetchEntry(ctx context.Context, device string, number uint64) fet
 // expand decompresses the lines.
 func (f *fetched) expand(p *pass) {
 	f.lines, f.why = p.codec.decompress(f.frames, p.buffer(), maxLines)
-	f.frames, f.sealed = nil, nil
+	if f.frames = nil; len(f.sealed) > copyMost {
+		f.sealed = nil
+	}
 	if f.why != nil {
 		f.verdict = bad
 	}
@@ -295,7 +297,11 @@ func (p *pass) apply(ctx context.Context, rd *reading, f fetched, key string) (v
 		n.set(peerKey(device), other)
 	}
 	n.set(peerKey(rd.device), peer)
-	n.set(logKey(rd.device, f.ref.Number), logNote{ID: f.id, More: f.header.more})
+	entry := logNote{ID: f.id, More: f.header.more}
+	if err := p.keepCopy(ctx, rd, f, peer, &entry, n); err != nil {
+		return found, err
+	}
+	n.set(logKey(rd.device, f.ref.Number), entry)
 	n.set("self", self)
 	gone := fmt.Sprintf("missing/%s/%d", rd.device, f.ref.Number)
 	n["wait/"+key], n["wait/"+gone] = nil, nil

@@ -324,9 +324,10 @@ func (p *pass) moveTo(ctx context.Context, rd *reading, b *base) error {
 // noted of them, once they were read.
 func (p *pass) forgetCovered(ctx context.Context, device string, b *base) error {
 	n := notes{}
-	err := p.eachNote(ctx, "log/"+device+"/", func(key string, _ []byte) error {
+	err := p.eachNote(ctx, "log/"+device+"/", func(key string, value []byte) error {
 		number, err := strconv.ParseUint(key, 16, 64)
 		if err == nil && number <= b.Upto.N && !b.stays(number) {
+			err = p.dropCopy(device, number, value)
 			n[logKey(device, number)] = nil
 		}
 		return err

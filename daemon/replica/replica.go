@@ -204,6 +204,10 @@ type DeviceStatus struct {
 	AdmittedBy string
 	Entries    uint64    // the newest entry that was read, of a removed device that counts
 	LastSeen   time.Time // when its newest entry was made, by its own clock; zero: never
+	// Copies is how many of its newest entries this device keeps as they were sealed,
+	// in CopyBytes bytes, to put them again where a remote loses them.
+	Copies    int
+	CopyBytes int64
 }
 
 // A RemoteStatus is one remote.

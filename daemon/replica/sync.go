@@ -40,9 +40,10 @@ type pass struct {
 	readings    map[string]*reading
 	dirty       map[string]bool // peers whose notes changed beside any entry
 	membersRead bool
-	blocked     bool        // a membership statement is named that is not there: no new data
-	gaveUp      atomic.Bool // what was in a lost pack is to be packed again
-	lost        bool        // a remote has not what it is known to have had
+	blocked     bool            // a membership statement is named that is not there: no new data
+	gaveUp      atomic.Bool     // what was in a lost pack is to be packed again
+	lost        bool            // a remote has not what it is known to have had
+	healed      map[string]bool // remotes that were looked through for what they lost
 	doorProblem error
 	entries     int
 	mended      atomic.Int64 // objects that were put again
@@ -61,7 +62,7 @@ func (r *Replica) begin(ctx context.Context, o SyncOptions) (*pass, func(), erro
 		r.pass.Unlock()
 		return nil, nil, err
 	}
-	p := &pass{Replica: r, o: o, readings: map[string]*reading{}, dirty: map[string]bool{}, progress: make(chan struct{}, 1)}
+	p := &pass{Replica: r, o: o, readings: map[string]*reading{}, dirty: map[string]bool{}, healed: map[string]bool{}, progress: make(chan struct{}, 1)}
 	r.mu.Lock()
 	for _, named := range r.remotes {
 		p.links = append(p.links, &link{Named: named, count: &p.counts})
@@ -633,6 +634,9 @@ func (p *pass) finish(ctx context.Context, failed error) (Summary, error) {
 	s.ObjectsUp, s.ObjectsDown = int(p.counts.up.Load()), int(p.counts.down.Load())
 	s.BytesUp, s.BytesDown, s.Requests = p.counts.bytesUp.Load(), p.counts.bytesDown.Load(), p.counts.requests.Load()
 	s.Mended, s.Failed = int(p.mended.Load()), map[string]error{}
+	if s.Mended > 0 {
+		p.log.Warn("replica: put again what remotes had lost or damaged", "objects", s.Mended)
+	}
 	// What was learned is kept even when the pass was ended.
 	keep := context.WithoutCancel(ctx)
 	n := notes{}
@@ -652,6 +656,9 @@ func (p *pass) finish(ctx context.Context, failed error) (Summary, error) {
 		if err := p.setSelf(keep, self, n); err != nil {
 			return *s, errors.Join(failed, err)
 		}
+	}
+	if err := p.endNotices(keep); err != nil {
+		return *s, errors.Join(failed, err)
 	}
 	p.waiting.Lock()
 	defer p.waiting.Unlock()
@@ -754,6 +761,7 @@ func (r *Replica) devices(ctx context.Context, self *selfNote, peers map[string]
 			d.Entries, d.LastSeen = self.Entry.N, at(self.Made)
 		} else if peer := peers[id]; peer != nil {
 			d.Entries, d.LastSeen = peer.Read.N, at(peer.Clock.millis())
+			d.Copies, d.CopyBytes = peer.Copies, peer.Copied
 		}
 		if pin, out := r.sealer.PinOf(id); out {
 			var statement string

@@ -73,7 +73,7 @@ func (p *pass) everything(ctx context.Context) ([]known, error) {
 		}
 		err = json.Unmarshal(value, &entry)
 		if device != self.Device && ref.Number > p.excused(device).N && ref.Number <= p.limitOf(device) {
-			all = append(all, known{ref: ref, id: entry.ID})
+			all = append(all, known{ref: ref, id: entry.ID, sum: entry.Sum, size: entry.Size})
 		}
 		return err
 	})
@@ -158,6 +158,7 @@ func (p *pass) heal(ctx context.Context) error {
 		if err == nil {
 			err = p.copyStatements(ctx, l)
 		}
+		p.healed[l.Name] = err == nil
 		if err != nil && l.failed() == nil {
 			return err
 		}
