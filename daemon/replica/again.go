@@ -208,15 +208,22 @@ func (p *pass) inherit(ctx context.Context, device string) error {
 // clearBeyond takes back what was noted of entries of a device that do not count, or
 // that others hold.
 func (p *pass) clearBeyond(ctx context.Context, device string) error {
-	limit, excused := p.limitOf(device), p.excused(device).N
+	limit, excused, read := p.limitOf(device), p.excused(device).N, p.peer(device).Read.N
 	var keys []string
 	if limit < math.MaxUint64 {
 		keys = []string{"unseen/" + device, "clock/" + device} // what it sees and does is of no matter
 	}
 	p.waiting.Lock()
 	for key, w := range p.waits {
-		kind, _, _ := strings.Cut(key, "/")
-		if w.Device == device && w.Number > 0 && (w.Number > limit || w.Number <= excused) && (kind == "missing" || kind == "entry" || kind == "lost") {
+		upto := read
+		switch kind, _, _ := strings.Cut(key, "/"); kind {
+		case "missing", "entry":
+		case "lost":
+			upto = excused
+		default:
+			continue
+		}
+		if w.Device == device && w.Number > 0 && (w.Number > limit || w.Number <= upto) {
 			keys = append(keys, key)
 		}
 	}
@@ -379,6 +386,11 @@ func (p *pass) finishJob(device string, job *jobNote, e *entry) {
 	e.notes[againKey(device)] = nil
 	if job.Adopt {
 		e.adopts = map[string]seen{device: job.Pin}
+		for other, a := range p.peer(device).Adopts { // which its log held
+			if a.Entry <= job.Pin.N && a.Pin.N > p.getSelf().Adopts[other].N {
+				e.adopts[other] = a.Pin
+			}
+		}
 		return
 	}
 	peer := p.peer(device).copy()
