@@ -24,6 +24,12 @@ func (c Config) Without(r Rules) Config {
 	return c
 }
 
+// Small returns c with compaction as a device has it that writes much.
+func (c Config) Small() Config {
+	c.tune = tuning{every: 5, spare: 2, wait: 3, fan: 3, large: 1 << 20, batch: 1 << 20, lines: 1 << 20, frames: 1 << 20, memory: 1 << 20}
+	return c
+}
+
 // RuleNames are the names of all rules that can be switched off.
 func RuleNames() (names []string) {
 	for i := range reflect.TypeFor[rules]().NumField() {

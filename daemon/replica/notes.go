@@ -118,6 +118,7 @@ type peerNote struct {
 	Gap    int64             `json:"gap,omitempty"`    // when its gaps were last tried, ms
 	Mark   uint64            `json:"mark,omitempty"`   // newest mark that was seen
 	Shown  uint64            `json:"shown,omitempty"`  // newest entry of this device that it has seen
+	Owed   *owedNote         `json:"owed,omitempty"`   // the oldest entry of this device that it has not seen
 	Passed uint64            `json:"passed,omitempty"` // the same by its entries up to Read: nothing of it from before is unread
 	Member uint64            `json:"member,omitempty"` // next membership object to probe
 	Epoch  uint64            `json:"epoch,omitempty"`  // newest epoch that was read
@@ -136,6 +137,13 @@ type peerNote struct {
 	Bases    []seen `json:"bases,omitempty"`     // the bases by which it stands,
 	Stands   clock  `json:"stands,omitempty"`    // says an entry or mark of this clock,
 	StandsAt uint64 `json:"stands_at,omitempty"` // which is this entry, or names it
+}
+
+// An owedNote is an entry of this device that a peer has not seen. It is kept because a
+// base may cover the entry, and what is known of it here then goes.
+type owedNote struct {
+	Entry uint64 `json:"entry"`
+	Put   int64  `json:"put"` // when a remote first had it, ms
 }
 
 // An againNote says that what was read beyond a pin, up to an entry, is published.

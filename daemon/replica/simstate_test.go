@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // simState is a memState whose owner lives in a sim. Each of its writes is durable
@@ -81,7 +82,10 @@ func (s *memState) lacks(log [][]byte) string {
 }
 
 // invented names a value that nobody wrote, or is empty.
-func (s *memState) invented(logs ...[][]byte) string {
+func (s *memState) invented(logs ...[][]byte) string { return s.beyond(written(logs...)) }
+
+// written are all values that were written.
+func written(logs ...[][]byte) map[string]bool {
 	all := newMemState("", nil)
 	revs := map[string]bool{}
 	for _, log := range logs {
@@ -97,6 +101,11 @@ func (s *memState) invented(logs ...[][]byte) string {
 			}
 		}
 	}
+	return revs
+}
+
+// beyond names a value that is not among some, or is empty.
+func (s *memState) beyond(revs map[string]bool) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, v := range s.fields {
@@ -105,4 +114,17 @@ func (s *memState) invented(logs ...[][]byte) string {
 		}
 	}
 	return ""
+}
+
+// differs lists what one state has otherwise than another.
+func (s *memState) differs(other *memState) string {
+	var b strings.Builder
+	all := maps.Clone(s.fields)
+	maps.Copy(all, other.fields)
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		if s.fields[key] != other.fields[key] {
+			fmt.Fprintf(&b, "%q: %q here, %q there\n", key, s.fields[key], other.fields[key])
+		}
+	}
+	return b.String()
 }

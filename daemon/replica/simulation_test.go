@@ -23,6 +23,8 @@ type plan struct {
 	devices int // at most
 	clouds  int
 	events  int
+	removal bool // devices are removed
+	harm    bool // clouds lose what they had promised to keep
 	calm    bool // nothing but time and interleaving
 	// together lets devices join while others do.
 	together bool
@@ -35,8 +37,9 @@ func simulate(t *testing.T, seed uint64, tracing bool, without replica.Rules) (s
 		rnd := rand.New(rand.NewPCG(seed, 7))
 		p := plan{devices: 2 + rnd.IntN(3), clouds: 1 + rnd.IntN(5)/2, events: 20 + rnd.IntN(60), calm: rnd.IntN(8) == 0}
 		p.together = rnd.IntN(3) == 0
+		p.removal, p.harm = rnd.IntN(3) == 0, rnd.IntN(4) == 0
 		s := newSim(seed, p.clouds)
-		s.tracing, s.without = tracing, without
+		s.tracing, s.without, s.small = tracing, without, rnd.IntN(3) > 0
 		for _, c := range s.clouds {
 			c.delay = time.Duration(rnd.IntN(3)) * 4 * time.Minute
 			if !p.calm {
@@ -127,7 +130,7 @@ func (s *sim) event(p plan) {
 		}
 	default:
 		if !p.calm {
-			s.trouble(n)
+			s.trouble(n, p)
 		}
 	}
 }
@@ -157,8 +160,8 @@ func (n *node) verify() {
 }
 
 // trouble is something that goes wrong.
-func (s *sim) trouble(n *node) {
-	switch s.rnd.IntN(6) {
+func (s *sim) trouble(n *node, p plan) {
+	switch s.rnd.IntN(8) {
 	case 0, 1: // a crash somewhere in a pass
 		n.life.fuse.Store(1 + s.rnd.Int64N(60))
 		n.sync(replica.SyncOptions{Full: s.rnd.IntN(2) == 0})
@@ -176,12 +179,62 @@ func (s *sim) trouble(n *node) {
 	case 5:
 		n.skew = []time.Duration{0, 0, 3 * time.Minute, -7 * time.Minute, 2 * time.Hour, -3 * time.Hour}[s.rnd.IntN(6)]
 		s.log("the clock of %s is %s wrong", n.name, n.skew)
+	case 6:
+		if p.removal {
+			s.remove(n)
+		}
+	case 7:
+		if p.harm {
+			s.clouds[s.rnd.IntN(len(s.clouds))].harm(s)
+		}
+	}
+}
+
+// remove lets a device remove another one, but never the first.
+func (s *sim) remove(n *node) {
+	other := s.nodes[s.rnd.IntN(len(s.nodes))]
+	if other == n || other == s.nodes[0] || !other.joined || !slices.Contains(n.keys.Members(), other.keys.Device()) {
+		return
+	}
+	s.removal = true
+	n.do("remove "+other.name, func(r *replica.Replica, l *life) error {
+		got, err := r.Remove(context.Background(), other.keys.Device())
+		n.check(l, got.Summary, nil)
+		return err
+	})
+}
+
+// harm is what a provider does that puts back a backup, or loses a disk.
+func (c *simCloud) harm(s *sim) {
+	c.disturbed = true
+	if s.rnd.IntN(2) == 0 {
+		to := s.now().Add(-time.Duration(s.rnd.IntN(6*60)) * time.Minute)
+		s.log("%s is put back to %s", c.name, to)
+		c.Reset(c.Back(to))
+		return
+	}
+	names := c.Names()
+	for range min(1+s.rnd.IntN(6), len(names)) {
+		name := names[s.rnd.IntN(len(names))]
+		s.log("%s loses %s", c.name, name)
+		c.Remove(name)
 	}
 }
 
 // join lets a further device join with the phrase.
 func (s *sim) join(p plan) {
 	if !p.together {
+		if p.harm { // who comes needs what was lost
+			for _, c := range s.clouds {
+				clear(c.downFor)
+			}
+			for _, m := range s.nodes {
+				if m.busy == "" && m.joined {
+					m.sync(full)
+				}
+			}
+			s.finish(everyNode)
+		}
 		time.Sleep(2 * s.slowest())
 	}
 	n := s.node(s.clouds...)
@@ -268,7 +321,7 @@ func (s *sim) slowest() (d time.Duration) {
 func (s *sim) differ() string {
 	first := (*node)(nil)
 	for _, n := range s.nodes {
-		if n.lost {
+		if n.out = s.removal && n.joined && !slices.Contains(s.nodes[0].keys.Members(), n.keys.Device()); n.out || n.lost {
 			continue
 		}
 		if first == nil {
@@ -329,12 +382,12 @@ func (s *sim) written() {
 		logs = append(logs, state.log)
 	}
 	for _, n := range s.nodes {
-		if n.lost {
+		if n.lost || n.out {
 			continue
 		}
 		state := n.state.(*simState).memState
 		for i, log := range logs {
-			if what := state.lacks(log); what != "" && !s.nodes[i].lost {
+			if what := state.lacks(log); what != "" && !s.nodes[i].lost && !s.nodes[i].out {
 				s.fail("%s lacks what %s wrote: %s", n.name, s.nodes[i].name, what)
 			}
 		}
@@ -358,7 +411,7 @@ func (s *sim) restoreFromEach() {
 			return
 		}
 		if a, b := s.nodes[0].state.hash(), n.state.hash(); a != b {
-			s.fail("restored from %s a device has %s, the others %s", c.name, b, a)
+			s.fail("restored from %s a device has %s, the others %s: %s", c.name, b, a, s.nodes[0].state.(*simState).differs(n.state.(*simState).memState))
 		}
 		for _, a := range n.notices() {
 			s.fail("restored from %s: %+v", c.name, a)
@@ -386,7 +439,7 @@ func (n *node) blobs() {
 			continue
 		}
 		for _, id := range state.order {
-			if m.lost {
+			if m.lost || m.out {
 				continue
 			}
 			n.do("blob", func(r *replica.Replica, _ *life) error {

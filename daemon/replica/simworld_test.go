@@ -33,6 +33,8 @@ type sim struct {
 	rnd     *rand.Rand
 	phrase  crypto.Seed
 	without replica.Rules
+	small   bool // logs are compacted soon
+	removal bool // somebody was removed
 	clouds  []*simCloud
 	nodes   []*node
 	needles [][]byte // secrets and texts that no remote may ever see
@@ -80,6 +82,7 @@ type node struct {
 	clouds  []*simCloud
 	joined  bool
 	lost    bool // gone for good
+	out     bool // removed from the locker
 	busy    string
 	holding bool // the phrase is typed in
 	absent  time.Time
@@ -248,7 +251,11 @@ func (n *node) boot() {
 	for _, cloud := range n.clouds {
 		c.Remotes = append(c.Remotes, replica.Named{Name: cloud.name, Remote: n.view(cloud, l)})
 	}
-	if n.r, err = replica.New(context.Background(), c.On(n.disk).Without(n.s.without)); err != nil && !l.over.Load() {
+	c = c.On(n.disk).Without(n.s.without)
+	if n.s.small {
+		c = c.Small()
+	}
+	if n.r, err = replica.New(context.Background(), c); err != nil && !l.over.Load() {
 		n.s.fail("%s: start: %v", n.name, err)
 	}
 }
@@ -453,6 +460,8 @@ func (n *node) check(l *life, sum replica.Summary, err error) {
 	var cloned *replica.Cloned
 	switch {
 	case l.over.Load():
+		return
+	case errors.Is(err, replica.ErrRemoved) && n.s.removal:
 		return
 	case errors.As(err, &cloned):
 		n.s.fail("%s: false alarm: %v", n.name, err)

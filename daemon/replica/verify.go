@@ -183,10 +183,13 @@ func (p *pass) healOn(ctx context.Context, l *link, all []known) error {
 	if err != nil {
 		return err
 	}
-	asked := 0
+	asked, due := 0, map[string]bool{} // the keys of notices of what should be there
 	for _, k := range all {
 		name := p.sealer.Name(k.ref)
 		size, listed := names[name]
+		if !p.isGone(k.ref, own, rest) {
+			due["verify/"+l.Name+"/"+name], due[k.lostKey(l)] = true, true
+		}
 		switch {
 		case late[name]: // it waits for room
 		case p.isGone(k.ref, own, rest):
@@ -198,6 +201,11 @@ func (p *pass) healOn(ctx context.Context, l *link, all []known) error {
 			err = p.healOne(ctx, l, k, name)
 		}
 		if err != nil {
+			return err
+		}
+	}
+	for _, prefix := range []string{"verify/", "lost/"} { // what was covered meanwhile is not missed
+		if err := p.clearPrefix(ctx, prefix+l.Name+"/", func(key string) bool { return due[key] }); err != nil {
 			return err
 		}
 	}

@@ -258,21 +258,36 @@ func (p *pass) watchShown(ctx context.Context, device string, peer *peerNote, se
 	if peer.Shown >= self.Entry.N {
 		return p.clear(ctx, key)
 	}
-	var own logNote
-	if ok, err := p.note(ctx, logKey(self.Device, max(peer.Shown, self.Forgot)+1), &own); err != nil || !ok {
-		return err
-	}
-	var out outNote
-	if ok, err := p.note(ctx, outKey(own.Seq), &out); err != nil || !ok || out.Put == 0 {
+	owed, err := p.unshown(ctx, device, peer, self)
+	if err != nil || owed == nil {
 		return err
 	}
 	day := patience.Milliseconds()
-	if peer.Clock.millis()-out.Put <= day || p.now()-out.Put <= day {
+	if peer.Clock.millis()-owed.Put <= day || p.now()-owed.Put <= day {
 		return p.clear(ctx, key)
 	}
+	ref := Ref{Kind: "entry", Writer: self.Device, Number: owed.Entry}
 	return p.wait(ctx, key, waitNote{
-		Kind: "unseen", Object: p.sealer.Name(out.Ref), Device: device, Number: out.Ref.Number, Alarm: true,
-		What: fmt.Sprintf("%s is not shown what this device wrote (entry %d, put on %s)", p.nameOf(device), out.Ref.Number, at(out.Put).UTC().Format(time.RFC3339)),
+		Kind: "unseen", Object: p.sealer.Name(ref), Device: device, Number: ref.Number, Alarm: true,
+		What: fmt.Sprintf("%s is not shown what this device wrote (entry %d, put on %s)", p.nameOf(device), ref.Number, at(owed.Put).UTC().Format(time.RFC3339)),
 		Do:   "run 'locker sync --full' on both devices; if it stays, the remote withholds what this device writes",
 	})
+}
+
+// unshown is the oldest entry of this device that a peer has not seen, where a remote has it.
+func (p *pass) unshown(ctx context.Context, device string, peer *peerNote, self *selfNote) (*owedNote, error) {
+	if peer.Owed != nil && peer.Owed.Entry > peer.Shown {
+		return peer.Owed, nil
+	}
+	var own logNote
+	number := max(peer.Shown, self.Forgot) + 1
+	if ok, err := p.note(ctx, logKey(self.Device, number), &own); err != nil || !ok {
+		return nil, err
+	}
+	var out outNote
+	if ok, err := p.note(ctx, outKey(own.Seq), &out); err != nil || !ok || out.Put == 0 {
+		return nil, err
+	}
+	peer.Owed, p.dirty[device] = &owedNote{number, out.Put}, true
+	return peer.Owed, nil
 }
