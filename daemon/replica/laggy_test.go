@@ -54,9 +54,6 @@ func newPair(t testing.TB) *target {
 			}
 		}
 	}
-	for _, d := range g.devices {
-		d.same = true
-	}
 	g.cloud = cloud.Objects()
 	return g
 }
@@ -157,6 +154,9 @@ func TestLaggy(t *testing.T) {
 		n = 600
 	}
 	g := newPair(t)
+	for _, d := range g.devices {
+		d.same = true
+	}
 	list := seeds(t, n)
 	start := time.Now()
 	eachSeed(t, list, func(seed uint64) error { return g.schedule(t, seed).run() })

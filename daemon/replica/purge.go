@@ -65,14 +65,19 @@ func (p *pass) purge(ctx context.Context) error {
 		return err
 	}
 	bans, now := p.bans(), p.now()
-	if bans == "" || p.o.Push {
+	switch {
+	case p.o.Push:
 		return nil
+	case bans == "":
+		return p.clear(ctx, "purge") // a look that failed
 	}
 	if err := p.purgeBlobs(ctx); err != nil {
 		return err
 	}
 	switch {
-	case bans == note.Bans || p.o.Metered || p.without.purge:
+	case bans == note.Bans:
+		return p.clear(ctx, "purge")
+	case p.o.Metered || p.without.purge:
 		return nil
 	case p.o.Hold && now-note.Looked < purgeEvery.Milliseconds():
 		return nil

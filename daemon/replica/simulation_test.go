@@ -246,7 +246,7 @@ func (s *sim) join(p plan) {
 		return
 	}
 	s.finish(func(m *node) bool { return m == n })
-	if s.failed() != nil {
+	if s.failed() != nil || !n.joined {
 		return
 	}
 	n.untilSent()
@@ -258,10 +258,10 @@ func (s *sim) join(p plan) {
 	}
 }
 
-// restore makes a device one of the locker, however often it takes.
+// restore makes a device one of the locker, if that works within two hours.
 func (n *node) restore() {
 	n.do("restore", func(r *replica.Replica, l *life) (err error) {
-		for range 300 {
+		for range 40 {
 			var got replica.Restored
 			if got, err = r.Restore(context.Background(), nil); err == nil || l.over.Load() {
 				n.check(l, got.Summary, err)
@@ -270,7 +270,6 @@ func (n *node) restore() {
 			}
 			time.Sleep(3 * time.Minute)
 		}
-		n.s.fail("%s cannot be restored: %v", n.name, err)
 		return err
 	})
 }
@@ -323,6 +322,9 @@ func (s *sim) differ() string {
 	for _, n := range s.nodes {
 		if n.out = s.removal && n.joined && !slices.Contains(s.nodes[0].keys.Members(), n.keys.Device()); n.out || n.lost {
 			continue
+		}
+		if !n.joined {
+			return n.name + " is not restored"
 		}
 		if first == nil {
 			first = n
