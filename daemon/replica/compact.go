@@ -78,8 +78,11 @@ func (p *pass) compact(ctx context.Context) error {
 		return err
 	}
 	newest := p.getSelf().Entry.N
-	if p.o.Metered || p.o.Push || newest < own.Base.Upto.N+p.tune.every {
+	switch {
+	case p.o.Metered || p.o.Push:
 		return nil
+	case newest < own.Base.Upto.N+p.tune.every:
+		return p.clear(ctx, "compact") // that it failed may have been of a note that was not read
 	}
 	if may, err := p.mayCompact(ctx); err != nil || !may {
 		return err
