@@ -480,6 +480,8 @@ func (n *node) expected(a replica.Notice) bool {
 	switch a.Kind {
 	case "silent":
 		return true // somebody was away for a month
+	case "removed":
+		return n.s.removal
 	}
 	return slices.ContainsFunc(n.s.clouds, func(c *simCloud) bool { return c.disturbed })
 }
