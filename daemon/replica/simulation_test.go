@@ -252,7 +252,7 @@ func (s *sim) join(p plan) {
 	n.untilSent()
 	time.Sleep(2 * s.slowest())
 	for _, m := range s.nodes { // so that the next one is shown it
-		if m.busy == "" {
+		if m.busy == "" && m.joined {
 			m.sync(full)
 		}
 	}
