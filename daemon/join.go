@@ -154,8 +154,8 @@ func fillJoined(ctx context.Context, home Home, s SetUp, device deviceFile, keys
 			return nil, err
 		}
 	}
-	if _, err := l.replica.Join(ctx, replica.JoinOptions{Epoch: epoch, Progress: s.progress}); err != nil {
+	if _, err := l.replica.EnterByCode(ctx, replica.JoinOptions{Epoch: epoch, Progress: s.progress}); err != nil {
 		return nil, err
 	}
-	return l.restored(ctx)
+	return l.bringRest(ctx, s)
 }

@@ -43,6 +43,9 @@ type SetUp struct {
 	// that only this phrase recovers. It is not called where PhraseOut is set; nil
 	// shows nothing.
 	Show func(phrase string) error
+	// NoWait ends [Restore] and [JoinDevice] once the locker can be used, with its newest
+	// data; the daemon then brings the rest.
+	NoWait bool
 	// Progress is told how far [Restore] has come; nil is told nothing.
 	Progress func(Progress)
 }

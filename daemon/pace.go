@@ -29,6 +29,8 @@ const (
 	retryLeast = 2 * time.Second // after a pass that reached no remote, then ever later
 	retryMost  = time.Minute
 
+	fillFor = 5 * time.Second // how long a pass reads what a new device has not read yet
+
 	ownNews = 2 * time.Second // for so long what a remote tells is what was sent
 )
 
@@ -45,6 +47,7 @@ type pace struct {
 	least   time.Duration // how long it waits at least
 	early   float64
 	told    bool // a remote tells of news
+	more    bool // this device is new, and has not read all yet
 	failed  time.Time
 	retry   time.Duration // zero: the last pass reached a remote
 }
@@ -77,6 +80,9 @@ func (p *pace) next() time.Time {
 		return p.active
 	}
 	at := p.lookAt()
+	if p.more {
+		at = p.looked
+	}
 	if send := p.sendAt(); !p.changed.IsZero() && (send.Before(at) || send.Sub(p.latest) <= settleMost) {
 		at = send // what was written goes first
 	}
@@ -114,6 +120,7 @@ func (p *pace) sendAt() time.Time {
 // due says whether a pass is due now, and what it does. The first looks at everything
 // that is new.
 func (p *pace) due(now time.Time) (o replica.SyncOptions, due bool) {
+	o.For = fillFor
 	if now.Before(p.next()) || !p.started {
 		return o, !p.started
 	}
@@ -141,6 +148,7 @@ func (p *pace) passed(now time.Time, o replica.SyncOptions, s replica.Summary, e
 	if o.Push {
 		return
 	}
+	p.more = s.More
 	p.looked, p.told, p.early = now, false, pollEarly*rand.Float64()
 	if s.Within > 0 {
 		p.within, p.least = s.Within, pollLeast

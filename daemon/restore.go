@@ -23,6 +23,8 @@ type Restored struct {
 	Devices       []Device `json:"devices"`
 	Pending       []Notice `json:"pending"`
 	Alarms        []Notice `json:"alarms"`
+	// Restoring tells what is still to come, where the owner did not want to wait.
+	Restoring *Restoring `json:"restoring,omitempty"`
 }
 
 // The kinds of restore that a device file can be in the middle of.
@@ -84,9 +86,13 @@ func restoreLocked(ctx context.Context, home Home, s SetUp, seed crypto.Seed) (*
 	case restoreRejoin:
 		return rejoin(ctx, home, s, device, keys, [32]byte(secret.Store))
 	}
-	if cloned, err := isClone(ctx, home, s, device, keys, [32]byte(secret.Store)); err != nil {
+	cloned, filling, err := inspect(ctx, home, s, device, keys, [32]byte(secret.Store))
+	switch {
+	case err != nil:
 		return nil, err
-	} else if !cloned {
+	case filling:
+		return fill(ctx, home, s, device, keys, [32]byte(secret.Store))
+	case !cloned:
 		return nil, failed("use it, or name another folder with --home", "there is a locker in %s already", string(home))
 	}
 	return becomeAnother(ctx, home, s, seed, [32]byte(secret.Store))
@@ -136,10 +142,46 @@ func fill(ctx context.Context, home Home, s SetUp, device deviceFile, keys *cryp
 			return nil, err
 		}
 	}
-	if _, err := l.replica.Restore(ctx, s.progress); err != nil {
+	if _, err := l.replica.Enter(ctx, s.progress); err != nil {
 		return nil, err
 	}
-	return l.restored(ctx)
+	return l.bringRest(ctx, s)
+}
+
+// bringRest brings what was written to a device that is a member already, newest
+// first. Meanwhile the locker can be used: calls are answered. Killed from here on, the
+// daemon goes on, or the same command. Where the owner does not want to wait it leaves
+// all but the newest to them.
+func (l *Locker) bringRest(ctx context.Context, s SetUp) (*Restored, error) {
+	if err := l.settled(); err != nil {
+		return nil, err
+	}
+	if stop, _, err := l.serve(ctx); err != nil {
+		l.log.Warn("the locker cannot be used while it is restored", "err", err)
+	} else {
+		defer stop()
+	}
+	for more := true; more; {
+		o := replica.SyncOptions{Hold: true, For: fillFor, Progress: s.progress}
+		if s.NoWait {
+			o.For = 1 // the newest
+		}
+		sum, err := l.sync(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		more = sum.More && !s.NoWait
+	}
+	return l.restored(ctx, s.NoWait)
+}
+
+// settled says in the device file that there is a locker here.
+func (l *Locker) settled() error {
+	l.device.Restoring = ""
+	if err := l.device.write(l.home); err != nil {
+		return err
+	}
+	return l.home.finishSetUp()
 }
 
 // forget removes a locker whose restore came to nothing.
@@ -151,19 +193,17 @@ func (h Home) forget() error {
 	return err
 }
 
-// restored makes the device file final, and says what came back.
-func (l *Locker) restored(ctx context.Context) (*Restored, error) {
+// restored says what came back. It is an error where something keeps the rest away for
+// now, unless part of it is enough.
+func (l *Locker) restored(ctx context.Context, part bool) (*Restored, error) {
 	l.keys.Forget()
-	l.device.Restoring = ""
-	if err := l.device.write(l.home); err != nil {
-		return nil, err
-	}
-	if err := l.home.finishSetUp(); err != nil {
-		return nil, err
-	}
 	status, err := l.replica.Status(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if status.Fill != nil && !part {
+		return nil, failed("switch that device on, or name another remote with 'locker remote add'; the daemon then brings the rest",
+			"not all was restored: a change of the devices that others know of is missing on the remote, so it cannot be told whose data counts")
 	}
 	collections, err := l.store.Collections()
 	if err != nil {
@@ -172,7 +212,7 @@ func (l *Locker) restored(ctx context.Context) (*Restored, error) {
 	d := l.device
 	r := &Restored{
 		Locker: d.Locker, Device: d.Device, Name: d.Name, KeyProtection: d.protection(), StateHash: l.store.StateHash(),
-		Devices: l.deviceRows(status), Pending: notices(status.Pending), Alarms: notices(status.Alarms),
+		Devices: l.deviceRows(status), Pending: notices(status.Pending), Alarms: notices(status.Alarms), Restoring: restoring(status.Fill),
 	}
 	for _, n := range collections {
 		r.Records += n
@@ -180,15 +220,17 @@ func (l *Locker) restored(ctx context.Context) (*Restored, error) {
 	return r, nil
 }
 
-// isClone says whether the device in home was found to be a clone.
-func isClone(ctx context.Context, home Home, s SetUp, device deviceFile, keys *crypto.Keyring, storeKey [32]byte) (cloned bool, err error) {
+// inspect says whether the device in home was found to be a clone, and whether it is new
+// and has not read all yet.
+func inspect(ctx context.Context, home Home, s SetUp, device deviceFile, keys *crypto.Keyring, storeKey [32]byte) (cloned, filling bool, err error) {
 	l, err := assemble(ctx, home, s.Options, device, keys, storeKey)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	status, err := l.replica.Status(ctx)
-	return slices.ContainsFunc(status.Alarms, func(n replica.Notice) bool { return n.Kind == "ahead" && n.Device == keys.Device() }), err
+	cloned = slices.ContainsFunc(status.Alarms, func(n replica.Notice) bool { return n.Kind == "ahead" && n.Device == keys.Device() })
+	return cloned, status.Fill != nil, err
 }
 
 // becomeAnother gives a clone keys of its own. The data stays.
@@ -222,5 +264,8 @@ func rejoin(ctx context.Context, home Home, s SetUp, device deviceFile, keys *cr
 	if _, err := l.replica.Restore(ctx, s.progress); err != nil {
 		return nil, err
 	}
-	return l.restored(ctx)
+	if err := l.settled(); err != nil {
+		return nil, err
+	}
+	return l.restored(ctx, false)
 }

@@ -22,8 +22,8 @@ type Config struct {
 const shutdown = 1500 * time.Millisecond
 
 // Run holds the locker of c.Home open, answers calls, and syncs: soon after a
-// change, and to look for those of other devices (see pace). It returns nil when ctx ends. A process that is killed
-// instead loses nothing that was acknowledged.
+// change, and to look for those of other devices (see pace). It returns nil
+// when ctx ends. A process that is killed instead loses nothing that was acknowledged.
 func Run(ctx context.Context, c Config) error {
 	if ok, err := c.Home.exists(); err != nil {
 		return err
@@ -34,25 +34,21 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return withCode(err)
 	}
-	l.serving = true
 	defer func() {
 		if cerr := l.Close(); cerr != nil {
 			l.log.Error("closing", "err", cerr)
 		}
 	}()
-	listener, err := listen(c.Home)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l.heed = func(r replica.Remote) { go l.tellOf(ctx, r) }
 	for _, named := range l.remotes.named() {
 		l.heed(named.Remote)
 	}
-	server := newServer(ctx, l)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	stop, served, err := l.serve(ctx)
+	if err != nil {
+		return err
+	}
 	synced := make(chan struct{})
 	go func() { defer close(synced); l.keepSynced(ctx) }()
 	if c.Ready != nil {
@@ -63,19 +59,35 @@ func Run(ctx context.Context, c Config) error {
 	select {
 	case <-ctx.Done():
 	case err = <-served:
-		err = fmt.Errorf("serving calls: %w", err)
 	}
 	cancel()
-	stop, done := context.WithTimeout(context.WithoutCancel(ctx), shutdown)
-	defer done()
-	if serr := server.Shutdown(stop); serr != nil {
-		l.log.Warn("calls were cut off", "err", errors.Join(serr, server.Close()))
-	}
+	stop()
 	<-synced
-	if errors.Is(err, http.ErrServerClosed) {
-		err = nil
-	}
 	return err
+}
+
+// serve answers calls of other processes until stop is called or ctx ends. What it
+// sends on served is why it does not any more.
+func (l *Locker) serve(ctx context.Context) (stop func(), served <-chan error, err error) {
+	listener, err := listen(l.home)
+	if err != nil {
+		return nil, nil, err
+	}
+	l.serving = true
+	server := newServer(ctx, l)
+	ended := make(chan error, 1)
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			ended <- fmt.Errorf("serving calls: %w", err)
+		}
+	}()
+	return func() {
+		most, done := context.WithTimeout(context.WithoutCancel(ctx), shutdown)
+		defer done()
+		if err := server.Shutdown(most); err != nil {
+			l.log.Warn("calls were cut off", "err", errors.Join(err, server.Close()))
+		}
+	}, ended, nil
 }
 
 // keepSynced syncs until ctx ends, as its pace says. Between passes it sleeps:

@@ -31,7 +31,20 @@ func (l *Locker) status(ctx context.Context, _ struct{}, _ *answer) (any, error)
 	if l.serving {
 		s.Daemon = os.Getpid()
 	}
+	s.Restoring = restoring(r.Fill)
 	return s, nil
+}
+
+// restoring tells how far the filling of a new device has come; nil where there is none.
+func restoring(f *replica.FillStatus) *Restoring {
+	if f == nil {
+		return nil
+	}
+	r := &Restoring{Since: f.Since, Objects: f.Read, Of: f.Objects, Left: int64(f.Left.Seconds()), Expected: f.Counts}
+	if r.Expected == nil {
+		r.Expected = map[string]int64{}
+	}
+	return r
 }
 
 // devices is the call device.list: a row for each device.

@@ -157,6 +157,20 @@ type Status struct {
 	Records       int64            `json:"records"`
 	Collections   map[string]int64 `json:"collections"`
 	Daemon        int              `json:"daemon,omitempty"` // process id, where a daemon answers
+	// Restoring is there while a new device has not read all yet.
+	Restoring *Restoring `json:"restoring,omitempty"`
+}
+
+// Restoring tells how far a restore has come. What is newest comes first; Collections
+// in the status tells how much of it is here.
+type Restoring struct {
+	Since   time.Time `json:"since"`
+	Objects int       `json:"objects"` // read
+	Of      int       `json:"of"`      // as far as is known
+	// Left is about how many seconds the rest takes; 0 where that is not known.
+	Left int64 `json:"seconds_left,omitempty"`
+	// Expected is how many records the largest collections have on the other devices.
+	Expected map[string]int64 `json:"expected"`
 }
 
 // RemoteParams name a remote.

@@ -26,6 +26,9 @@ type fillNote struct {
 
 var errBlocked = errors.New("a change of the devices that others know of is missing on the remote, so it cannot be told whose data counts: switch on a device that has it, or restore from another remote")
 
+// errFilling keeps a device that is being filled from saying where logs of others end.
+var errFilling = errors.New("this device is new and has not read everything yet, so it cannot tell what of the other counts: wait until the restore is complete ('locker status'), or use another device")
+
 // startFilling finds how far each log goes, and notes that they are to be read.
 func (p *pass) startFilling(ctx context.Context) error {
 	note := &fillNote{Since: p.now(), Counts: map[string]int64{}}

@@ -595,15 +595,27 @@ func (r *Replica) Join(ctx context.Context, o JoinOptions) (Restored, error) {
 		return Restored{}, err
 	}
 	defer end()
-	if r.getSelf().Joined {
+	if err = p.join(ctx, o); err == nil {
 		err = p.runFilled(ctx)
-	} else {
-		err = p.join(ctx, o)
 	}
 	return p.restored(ctx, err)
 }
 
+// EnterByCode is the first part of Join, as [Replica.Enter] is of Restore.
+func (r *Replica) EnterByCode(ctx context.Context, o JoinOptions) (Restored, error) {
+	p, end, err := r.begin(ctx, SyncOptions{Full: true, Progress: o.Progress})
+	if err != nil {
+		return Restored{}, err
+	}
+	defer end()
+	return p.restored(ctx, p.join(ctx, o))
+}
+
+// join reads who the members are, and how far their logs go, once this device is one.
 func (p *pass) join(ctx context.Context, o JoinOptions) error {
+	if p.getSelf().Joined {
+		return nil
+	}
 	if err := p.awaitAdmission(ctx, o); err != nil {
 		return err
 	}
@@ -619,10 +631,7 @@ func (p *pass) join(ctx context.Context, o JoinOptions) error {
 	p.beSure()
 	self := p.getSelf()
 	self.Joined = true
-	if err := p.setSelf(ctx, self, nil); err != nil {
-		return err
-	}
-	return p.runFilled(ctx)
+	return p.setSelf(ctx, self, nil)
 }
 
 // awaitAdmission reads who is a member until this device is one.

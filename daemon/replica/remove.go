@@ -37,6 +37,9 @@ func (r *Replica) Remove(ctx context.Context, device string) (Removal, error) {
 		return Removal{}, err
 	}
 	defer end()
+	if p.getSelf().Fill != nil {
+		return Removal{}, errFilling
+	}
 	err = p.removeDevice(ctx, device)
 	return p.removal(ctx, device, err)
 }
@@ -52,6 +55,9 @@ func (r *Replica) Evict(ctx context.Context, device string, undo ...string) (Rem
 		return Removal{}, err
 	}
 	defer end()
+	if p.getSelf().Fill != nil {
+		return Removal{}, errFilling
+	}
 	err = p.evict(ctx, device, undo)
 	return p.removal(ctx, device, err)
 }

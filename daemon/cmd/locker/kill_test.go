@@ -128,6 +128,8 @@ func TestKilledRestore(t *testing.T) {
 				t.Fatalf("kill %d after %v: status: exit code %d\n%s", i, after, code, stderr)
 			}
 			d.run(args...)
+		} else if d.status().Restoring != nil {
+			d.run(args...)
 		}
 		devices++
 		if got := d.well(); got.StateHash != want.StateHash || len(got.Devices) != devices {

@@ -204,3 +204,51 @@ func TestLive(t *testing.T) {
 		t.Errorf("%d requests to look for it in %v", looks, took)
 	}
 }
+
+// TestRestoreUse: a locker can be used while it is restored, the newest data is there
+// first, status tells how far it is, and a restore that was killed is completed by the
+// daemon.
+func TestRestoreUse(t *testing.T) {
+	remote, phrase := "dir:"+t.TempDir(), filepath.Join(t.TempDir(), "phrase")
+	laptop := newDevice(t, "laptop")
+	laptop.run("init", "--remote", remote, "--phrase-out", phrase)
+	laptop.daemon()
+	const parts = 20
+	for i := range parts {
+		laptop.put(fmt.Sprint("part", i), "x")
+		laptop.run("sync")
+	}
+	phone := newDevice(t, "phone")
+	phone.run("restore", "--remote", remote, "--phrase-file", phrase, "--no-wait")
+	s := phone.status()
+	if s.Restoring == nil || s.Restoring.Objects == 0 || s.Restoring.Objects >= s.Restoring.Of || s.Restoring.Expected["notes"] == 0 {
+		t.Fatalf("restoring: %+v", s.Restoring)
+	}
+	if out := phone.run("status"); !strings.Contains(out, "of about") || !strings.Contains(out, "the newest first") {
+		t.Errorf("status:\n%s", out)
+	}
+	phone.run("get", "notes", fmt.Sprint("part", parts-1))
+	if _, _, code := phone.try("get", "notes", "part0"); code == 0 {
+		t.Error("the oldest is here with the newest")
+	}
+	phone.put("mine", "written meanwhile")
+	if _, errs, code := phone.try("device", "remove", laptop.status().Device, "--yes"); code == 0 {
+		t.Errorf("a device that knows half removes another: %s", errs)
+	}
+	phone.daemon()
+	eventually(t, "complete", 20*time.Second, func() bool {
+		s := phone.status()
+		return s.Restoring == nil && s.Records == parts+1
+	})
+	phone.well()
+	eventually(t, "sent", 20*time.Second, func() bool {
+		laptop.run("sync", "--full")
+		return laptop.status().StateHash == phone.status().StateHash
+	})
+	tablet := newDevice(t, "tablet")
+	tablet.run("restore", "--remote", remote, "--phrase-file", phrase, "--no-wait")
+	tablet.run("restore", "--remote", remote, "--phrase-file", phrase) // goes on
+	if s := tablet.well(); s.Restoring != nil || s.StateHash != laptop.status().StateHash {
+		t.Errorf("restored: %+v", s)
+	}
+}

@@ -123,9 +123,16 @@ func remoteSpec(spec, file string) (string, error) {
 
 func (c *cli) restoreCommand() *cobra.Command {
 	var remote, remoteFile, phraseFile, name string
+	var noWait bool
 	cmd := &cobra.Command{
 		Use:   "restore",
 		Short: "Get your locker back on this device, from a remote and the recovery phrase",
+		Long: `Restore brings a locker back, the newest data first.
+
+From the first moment on it can be used: while restore goes on, other commands
+show what has come, and 'locker status' how much is missing. Cut off, 'locker
+daemon' goes on, or the same command. With --no-wait it ends once the newest
+data is here, and leaves the rest to the daemon.`,
 		Example: `  locker restore --remote rclone:mycloud:locker --phrase-file /media/usb/phrase
   locker restore --remote dir:/mnt/cloud/locker      (asks for the phrase)`,
 		Args: cobra.NoArgs,
@@ -149,7 +156,7 @@ func (c *cli) restoreCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			restored, err := daemon.Restore(cmd.Context(), home, daemon.SetUp{Remote: spec, Name: name, Passphrase: pass, Phrase: phrase, Progress: c.progress, Options: c.options()})
+			restored, err := daemon.Restore(cmd.Context(), home, daemon.SetUp{Remote: spec, Name: name, Passphrase: pass, Phrase: phrase, NoWait: noWait, Progress: c.progress, Options: c.options()})
 			c.clearProgress()
 			if err != nil {
 				return err
@@ -159,6 +166,9 @@ func (c *cli) restoreCommand() *cobra.Command {
 			}
 			c.say("Locker %s restored to %s as device %q: %d records, state %s.", restored.Locker, string(home), restored.Name, restored.Records, short(restored.StateHash))
 			c.showProtection(restored.KeyProtection)
+			if restored.Restoring != nil {
+				c.say("The newest is here. The rest comes while 'locker daemon' runs; 'locker status' tells how far it is.")
+			}
 			if n := len(restored.Pending) + len(restored.Alarms); n > 0 {
 				c.say("This is not all of it: something is missing on the remote, damaged or not readable yet. The rest is here.")
 				c.showNotices("pending", restored.Pending)
@@ -175,6 +185,7 @@ func (c *cli) restoreCommand() *cobra.Command {
 	f.StringVar(&remoteFile, "remote-file", "", "file whose first line is the remote, for one that holds secrets")
 	f.StringVar(&phraseFile, "phrase-file", "", "file that holds the recovery phrase")
 	f.StringVar(&name, "name", "", "name of this device (default: the host's)")
+	f.BoolVar(&noWait, "no-wait", false, "end once the newest data is here; the daemon brings the rest")
 	return cmd
 }
 
@@ -252,8 +263,21 @@ func (c *cli) showStatus(s daemon.Status) error {
 	}
 	row("locker", "%s in %s", s.Locker, s.Home)
 	row("records", "%d, state %s", s.Records, short(s.StateHash))
+	expected := map[string]int64{}
+	if r := s.Restoring; r != nil {
+		expected = r.Expected
+		row("restoring", "%d of %d objects are here, the newest first%s", r.Objects, r.Of, left(time.Duration(r.Left)*time.Second))
+	}
 	for name, n := range sorted(s.Collections) {
-		row("", "%d %s", n, name)
+		if all := expected[name]; all > n {
+			row("", "%d of about %d %s", n, all, name)
+		} else {
+			row("", "%d %s", n, name)
+		}
+		delete(expected, name)
+	}
+	for name, all := range sorted(expected) {
+		row("", "0 of about %d %s", all, name)
 	}
 	for _, r := range s.Remotes {
 		row("remote", "%s: %s, %d unsent, last sync %s", r.Name, r.Spec, r.Unsent, ago(r.LastSync, time.Now()))
@@ -281,6 +305,19 @@ func (c *cli) showStatus(s daemon.Status) error {
 		return &daemon.Error{Code: daemon.CodeIntegrity, Message: fmt.Sprintf("%d alarms", len(s.Alarms)), Next: "do what each says"}
 	}
 	return nil
+}
+
+// left says how long a restore will still take, where that is known.
+func left(d time.Duration) string {
+	switch {
+	case d <= 0:
+		return ""
+	case d < 2*time.Minute:
+		return fmt.Sprintf(", about %d s left", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf(", about %d minutes left", int(d.Minutes()))
+	}
+	return fmt.Sprintf(", about %d hours left", int(d.Hours()))
 }
 
 func (c *cli) showDevices(devices []daemon.Device) {
