@@ -35,6 +35,8 @@ var calls = map[string]callFunc{
 	"verify":        call((*Locker).verify),
 	"device.list":   call((*Locker).devices),
 	"device.invite": call((*Locker).deviceInvite),
+	"device.remove": call((*Locker).deviceRemove),
+	"purge":         call((*Locker).purge),
 	"remote.list":   call((*Locker).remoteList),
 	"remote.add":    call((*Locker).remoteAdd),
 	"remote.remove": call((*Locker).remoteRemove),

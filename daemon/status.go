@@ -64,7 +64,10 @@ func (l *Locker) devices(ctx context.Context, _ struct{}, a *answer) (any, error
 func (l *Locker) deviceRows(s replica.Status) []Device {
 	rows := []Device{}
 	for _, d := range s.Devices {
-		rows = append(rows, Device{ID: d.ID, Name: l.keys.DeviceName(d.ID), This: d.ID == l.keys.Device(), Removed: d.Removed, LastSeen: d.LastSeen})
+		rows = append(rows, Device{
+			ID: d.ID, Name: d.Name, This: d.This, Removed: d.Removed, LastSeen: d.LastSeen, Seniority: d.Seniority,
+			AdmittedBy: d.AdmittedBy, RemovedBy: d.RemovedBy, Why: d.Why, Entries: d.Entries,
+		})
 	}
 	return rows
 }

@@ -128,7 +128,14 @@ type Device struct {
 	Name     string    `json:"name"`
 	This     bool      `json:"this,omitempty"`
 	Removed  bool      `json:"removed,omitempty"`
-	LastSeen time.Time `json:"last_seen,omitzero"`
+	LastSeen time.Time `json:"last_seen,omitzero"` // by its own clock
+	// Seniority is the place among the members, 1 for the most senior: who wins when two
+	// remove each other unawares.
+	Seniority  int    `json:"seniority,omitempty"`
+	AdmittedBy string `json:"admitted_by,omitempty"` // a device, or "phrase"
+	RemovedBy  string `json:"removed_by,omitempty"`
+	Why        string `json:"why,omitempty"` // it is removed
+	Entries    uint64 `json:"entries"`       // read from it; of a removed one, those that count
 }
 
 // A RemoteInfo is one remote, without its secrets.

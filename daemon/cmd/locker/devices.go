@@ -30,7 +30,7 @@ func (c *cli) deviceCommand() *cobra.Command {
 			c.showDevices(devices)
 			return err
 		},
-	}, c.inviteCommand(), c.joinCommand())
+	}, c.inviteCommand(), c.joinCommand(), c.removeCommand())
 	return cmd
 }
 
@@ -149,6 +149,59 @@ goes on with the same command.`,
 	return cmd
 }
 
+func (c *cli) removeCommand() *cobra.Command {
+	var params daemon.RemoveParams
+	var phraseFile string
+	var phrase bool
+	cmd := &cobra.Command{
+		Use:   "remove DEVICE",
+		Short: "Remove a device that is lost, sold or stolen",
+		Long: `Remove makes a device one of this locker no more: nothing that it writes from now on
+counts, nothing is sealed so that it could read it, and what it granted is revoked.
+It cannot take back what the device has read, nor its login to your clouds: revoke
+that there, or it can delete what lies on them.
+
+A device that is senior to this one and removed it before wins. The recovery phrase
+settles such a fight: with --phrase-file, or --phrase to type it, nobody can undo the
+removal, and --undo names devices that the removed one had removed, or let in.`,
+		Example: `  locker device remove phone
+  locker device remove 7k2m --phrase-file /media/usb/phrase --undo tablet`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			params.Device = args[0]
+			var err error
+			if params.Passphrase, err = c.confirm(cmd, "device remove"); err != nil {
+				return err
+			}
+			if phrase || phraseFile != "" {
+				if params.Phrase, err = c.phrase(phraseFile); err != nil {
+					return err
+				}
+			}
+			return one(c, cmd.Context(), "device remove", "device.remove", params, func(r daemon.Removed) error {
+				return c.showRemoval(r)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&phrase, "phrase", false, "remove it with the word of the recovery phrase, which is asked for")
+	f.StringVar(&phraseFile, "phrase-file", "", "the same, with the phrase in this file")
+	f.StringSliceVar(&params.Undo, "undo", nil, "with the phrase: devices about which the removed one's word does not count")
+	return cmd
+}
+
+func (c *cli) showRemoval(r daemon.Removed) error {
+	for _, left := range r.Left {
+		defer c.say("Not done by this: %s", left)
+	}
+	if !r.Standing {
+		return &daemon.Error{Code: daemon.CodeRefused, Message: fmt.Sprintf("%s (%s) is still in: a device senior to this one has removed this one before", r.Name, r.Device),
+			Next: "settle it with the recovery phrase: 'locker device remove " + r.Device + " --phrase'"}
+	}
+	c.say("%s (%s) is removed. Of what it wrote, %d entries count: those that this device had read.", r.Name, r.Device, r.Entries)
+	return nil
+}
+
 // code reads the code of an invitation: from a file, or from standard input, where it
 // may be seen: it is good once, and the other screen shows it anyway.
 func (c *cli) code(file string) (string, error) {
@@ -174,7 +227,14 @@ func lastSeen(d daemon.Device) string {
 	case d.This:
 		return "this device"
 	case d.Removed:
-		return "removed"
+		return "removed" + because(d.Why)
 	}
 	return "last seen " + ago(d.LastSeen, time.Now())
+}
+
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return ": " + why
 }

@@ -117,7 +117,7 @@ A first walk:
 		}
 	}
 	add("start", c.initCommand(), c.restoreCommand(), c.phraseCommand())
-	add("data", c.importCommand(), c.importsCommand(), c.undoCommand(), c.queryCommand(), c.getCommand(), c.putCommand(), c.deleteCommand(), c.blobCommand())
+	add("data", c.importCommand(), c.importsCommand(), c.undoCommand(), c.queryCommand(), c.getCommand(), c.putCommand(), c.deleteCommand(), c.purgeCommand(), c.blobCommand())
 	add("sync", c.syncCommand(), c.statusCommand(), c.verifyCommand(), c.deviceCommand(), c.remoteCommand())
 	add("apps", c.appCommand(), c.offersCommand(), c.grantCommand(), c.grantsCommand(), c.revokeCommand(), c.auditCommand())
 	add("run", c.daemonCommand(), c.doctorCommand(), c.versionCommand(), c.completionCommand())
