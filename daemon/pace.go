@@ -24,7 +24,8 @@ const (
 	pollAlone = 15 * time.Second
 	pollBusy  = 40 * time.Minute // for so long it is often
 	pollMost  = 27 * time.Minute
-	pollEarly = 0.2 // up to this part of it earlier, so that devices do not meet
+	pollAway  = 2 * time.Hour // after so long it looks at everything
+	pollEarly = 0.2           // up to this part of it earlier, so that devices do not meet
 
 	retryLeast = 2 * time.Second // after a pass that reached no remote, then ever later
 	retryMost  = time.Minute
@@ -123,6 +124,9 @@ func (p *pace) due(now time.Time) (o replica.SyncOptions, due bool) {
 	o.For = fillFor
 	if now.Before(p.next()) || !p.started {
 		return o, !p.started
+	}
+	if now.Round(0).Sub(p.looked.Round(0)) >= pollAway { // on the wall: it was asleep
+		return o, true
 	}
 	o.Hold = true
 	if !p.changed.IsZero() && !now.Before(p.sendAt()) {

@@ -117,6 +117,7 @@ type peerNote struct {
 	Looked int64             `json:"looked"`           // when it was last looked at, ms
 	Gap    int64             `json:"gap,omitempty"`    // when its gaps were last tried, ms
 	Mark   uint64            `json:"mark,omitempty"`   // newest mark that was seen
+	Marked int64             `json:"marked,omitempty"` // when a newer one was last looked for, ms
 	Shown  uint64            `json:"shown,omitempty"`  // newest entry of this device that it has seen
 	Owed   *owedNote         `json:"owed,omitempty"`   // the oldest entry of this device that it has not seen
 	Passed uint64            `json:"passed,omitempty"` // the same by its entries up to Read: nothing of it from before is unread

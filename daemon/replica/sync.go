@@ -24,7 +24,9 @@ const (
 	doorSpare = time.Minute  // where passes are more frequent than planned
 	fullEvery = 24 * time.Hour
 	hurry     = 1000
-	noteEvery = 10 * time.Minute // how a remote does: a disk may sleep
+	markLook  = time.Hour          // whether the next mark of a log is there
+	markAway  = 6 * 60 * 60 * 1000 // ms: who was away for so long searches the newest
+	noteEvery = 10 * time.Minute   // how a remote does: a disk may sleep
 )
 
 // A pass is one piece of work with the remotes.
@@ -37,6 +39,7 @@ type pass struct {
 	counts    counts
 	summary   Summary
 
+	away        int64 // since the pass before, ms
 	readings    map[string]*reading
 	dirty       map[string]bool // peers whose notes changed beside any entry
 	membersRead bool
@@ -75,6 +78,9 @@ func (r *Replica) begin(ctx context.Context, o SyncOptions) (*pass, func(), erro
 	self, now := r.getSelf(), r.now()
 	if self.Last != 0 && now > self.Last {
 		self.Ran += min(now-self.Last, runningMost.Milliseconds())
+	}
+	if self.Last != 0 {
+		p.away = now - self.Last
 	}
 	self.Last = now
 	r.remember(self)
@@ -224,11 +230,14 @@ func (p *pass) pull(ctx context.Context) error {
 		if err := p.readBad(ctx); err != nil {
 			return err
 		}
-		if err := p.readMarks(ctx); err != nil {
+		if err := p.readMarks(ctx, true); err != nil {
 			return err
 		}
 	default:
 		if err := p.readMembers(ctx, false); err != nil {
+			return err
+		}
+		if err := p.readMarks(ctx, p.away >= markAway); err != nil {
 			return err
 		}
 	}
@@ -259,7 +268,26 @@ func (p *pass) poll(ctx context.Context) error {
 	if next == "" || due || spare {
 		return p.pollDoors(ctx)
 	}
+	if peer := p.peer(next); p.late(peer.Marked, markLook) >= 1 {
+		return p.pollMark(ctx, next)
+	}
 	return p.readAll(ctx, []string{next}, true)
+}
+
+// pollMark looks whether there is a newer mark of a log: one GET when there is none.
+// The entries before it may be gone, so that looking for the next one brings nothing.
+func (p *pass) pollMark(ctx context.Context, device string) error {
+	peer := p.peer(device)
+	peer.Marked, peer.Looked = p.now(), p.now()
+	h, err := p.mark(ctx, device, peer.Mark+1)
+	if err != nil || h == nil {
+		return err
+	}
+	p.noteMark(device, peer.Mark+1, h)
+	if _, err := p.readMarksOf(ctx, device, false); err != nil {
+		return err
+	}
+	return p.readAll(ctx, []string{device}, false)
 }
 
 // late says how late something is that is due so long after it was looked at: 1 is
@@ -312,43 +340,42 @@ func (p *pass) pollDoors(ctx context.Context) error {
 	return nil
 }
 
-// readMarks looks for newer marks: they tell of entries that are kept from this
-// device.
-func (p *pass) readMarks(ctx context.Context) error {
-	for _, device := range p.everyone() {
-		if device == p.sealer.Device() {
-			continue
-		}
-		peer := p.peer(device)
-		if peer.Mark == 0 {
-			number, h, err := p.newestMark(ctx, device)
-			if err != nil {
-				return err
-			}
-			p.noteMark(device, number, h)
-			continue
-		}
-		before := peer.Mark
-		for next, last := peer.Mark+1, peer.Mark+2; next <= last; next++ {
-			h, err := p.mark(ctx, device, next)
-			if err != nil {
-				return err
-			}
-			if h != nil {
-				p.noteMark(device, next, h)
-				last = next + 2
-			}
-		}
-		if peer.Mark == before && p.now()-peer.News >= patience.Milliseconds() {
-			// Silent for long, or far ahead: then the marks between are deleted.
-			number, h, err := p.newestMark(ctx, device)
-			if err != nil {
-				return err
-			}
-			p.noteMark(device, number, h)
+// readMarks looks for newer marks of all: they tell of entries that are kept from this
+// device, and of those whose next one is gone, since a base covers it.
+func (p *pass) readMarks(ctx context.Context, thorough bool) error {
+	for _, device := range p.polled() {
+		if _, err := p.readMarksOf(ctx, device, thorough); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// readMarksOf looks for newer marks of a device: the next two, and from each that is
+// there two more. Thorough is a search, for who was away or has heard nothing for long:
+// the marks between may be deleted.
+func (p *pass) readMarksOf(ctx context.Context, device string, thorough bool) (news bool, err error) {
+	peer := p.peer(device)
+	for next, last := peer.Mark+1, peer.Mark+2; next <= last; next++ {
+		h, err := p.mark(ctx, device, next)
+		if err != nil {
+			return news, err
+		}
+		if h != nil {
+			p.noteMark(device, next, h)
+			news, last = true, next+2
+		}
+	}
+	if thorough && !news && (peer.Mark == 0 || p.away >= markAway || p.now()-peer.News >= patience.Milliseconds()) {
+		number, h, err := p.newestMark(ctx, device)
+		if err != nil {
+			return false, err
+		}
+		news = number > peer.Mark
+		p.noteMark(device, number, h)
+	}
+	p.peer(device).Marked = p.now()
+	return news, nil
 }
 
 func (p *pass) noteMark(device string, number uint64, h *header) {
