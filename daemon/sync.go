@@ -37,7 +37,13 @@ func (l *Locker) syncNow(ctx context.Context, p SyncParams, a *answer) (any, err
 		return nil, failed("add one with 'locker remote add NAME SPEC'", "there is no remote to sync with")
 	}
 	l.remotes.try()
+	bans := l.store.Bans()
 	s, err := l.sync(ctx, replica.SyncOptions{Full: p.Full, Progress: paced(a)})
+	if err == nil && l.store.Bans() != bans { // something was purged elsewhere: say that it is gone here too
+		var more replica.Summary
+		more, err = l.sync(ctx, replica.SyncOptions{Progress: paced(a)})
+		s = together(s, more)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -49,6 +55,17 @@ func (l *Locker) syncNow(ctx context.Context, p SyncParams, a *answer) (any, err
 		ObjectsUp: s.ObjectsUp, ObjectsDown: s.ObjectsDown, BytesUp: s.BytesUp, BytesDown: s.BytesDown, Requests: s.Requests, Records: s.Records,
 		Pending: notices(s.Pending), Alarms: notices(s.Alarms), Failed: failed,
 	}, nil
+}
+
+// together is what two passes did, and how it is after the second.
+func together(a, b replica.Summary) replica.Summary {
+	b.ObjectsUp += a.ObjectsUp
+	b.ObjectsDown += a.ObjectsDown
+	b.BytesUp += a.BytesUp
+	b.BytesDown += a.BytesDown
+	b.Requests += a.Requests
+	b.Records += a.Records
+	return b
 }
 
 // paced passes progress on, but not more often than somebody can look.

@@ -346,3 +346,24 @@ func TestPurgeWithARemoteThatIsAway(t *testing.T) {
 	}
 	laptop.well()
 }
+
+// TestPurgeTwice: a device that was away for two purges learns of both in one pass.
+func TestPurgeTwice(t *testing.T) {
+	w := newWorld(t)
+	laptop := w.found("laptop")
+	for _, id := range []string{"1", "2", "3"} {
+		laptop.state.put(id, "text "+id)
+	}
+	laptop.sync(replica.SyncOptions{})
+	phone := w.restore("phone")
+	for _, id := range []string{"2", "3"} {
+		laptop.state.ban(id)
+		w.pass(time.Second)
+		laptop.restart()
+		laptop.sync(replica.SyncOptions{})
+		w.pass(time.Second)
+	}
+	phone.restart()
+	phone.sync(replica.SyncOptions{})
+	w.same(laptop, phone)
+}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/locker-project/locker/plugins/locker"
 )
@@ -343,5 +344,24 @@ func (w *world) stepWithBans() {
 	}
 	if err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+// TestBanFromElsewhere: what another device purged is not read any more once its ban
+// came, not even at once and not though nothing looked for it yet.
+func TestBanFromElsewhere(t *testing.T) {
+	a, b := testStore(t, "a"), testStore(t, "b")
+	write(t, a, ownerAuthor, note("1", `{"x":1}`), note("2", `{"x":2}`))
+	join(t, b, lines(t, a))
+	for _, id := range []string{"1", "2"} { // the second comes while the first is just dealt with
+		ban(t, a, id)
+		b.huntTook = time.Hour
+		join(t, b, lines(t, a))
+		if r, err := b.View(ownerAuthor).Get(t.Context(), "notes", id); !errors.Is(err, locker.ErrNotFound) {
+			t.Errorf("still there: %+v, %v", r, err)
+		}
+	}
+	for r, err := range b.View(ownerAuthor).Query(t.Context(), locker.Query{Collection: "notes"}) {
+		t.Errorf("a query still shows %+v, %v", r, err)
 	}
 }

@@ -343,7 +343,8 @@ func (h *hunter) end() error {
 	return nil
 }
 
-// caughtUp does what bans left to be done before the state as a whole is told.
+// caughtUp does what bans left to be done, before anything is read: a record that was
+// purged on another device is not shown for a moment longer.
 func (s *Store) caughtUp() {
 	if !s.hunting.Load() {
 		return

@@ -31,6 +31,7 @@ func (v view) query(ctx context.Context, q locker.Query, yield func(locker.Recor
 	if err := v.author.reach(q.Collection, "read"); err != nil {
 		return err
 	}
+	v.s.caughtUp()
 	done, err := v.s.use(ctx)
 	if err != nil {
 		return err

@@ -35,6 +35,7 @@ func (v view) Get(ctx context.Context, collection, id string) (locker.Record, er
 	if err := v.author.reach(collection, "read"); err != nil {
 		return locker.Record{}, err
 	}
+	v.s.caughtUp()
 	done, err := v.s.use(ctx)
 	if err != nil {
 		return locker.Record{}, err
@@ -97,6 +98,7 @@ func (v view) changes(ctx context.Context, collection string, after uint64, yiel
 	if err := v.author.reach(collection, "read"); err != nil {
 		return err
 	}
+	v.s.caughtUp()
 	done, err := v.s.use(ctx)
 	if err != nil {
 		return err
