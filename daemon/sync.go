@@ -39,7 +39,7 @@ func (l *Locker) syncNow(ctx context.Context, p SyncParams, a *answer) (any, err
 	l.remotes.try()
 	bans := l.store.Bans()
 	s, err := l.sync(ctx, replica.SyncOptions{Full: p.Full, Progress: paced(a)})
-	if err == nil && l.store.Bans() != bans { // something was purged elsewhere: say that it is gone here too
+	for i := 0; i < 2 && err == nil && l.store.Bans() != bans; i++ { // something was purged elsewhere: write its traces anew, and say so
 		var more replica.Summary
 		more, err = l.sync(ctx, replica.SyncOptions{Progress: paced(a)})
 		s = together(s, more)
