@@ -39,6 +39,7 @@ type Locker struct {
 	replica *replica.Replica
 	remotes *remotes
 
+	renewed   chan struct{}        // this device became another one: the locker has to be opened anew
 	importing sync.Mutex           // held by the one import, or undo, that goes on
 	syncing   chan struct{}        // holds one token: who has it syncs
 	changed   chan struct{}        // there is something to send that no change of the store tells of
@@ -78,7 +79,16 @@ func openLocked(ctx context.Context, home Home, options Options) (*Locker, error
 	if device.Restoring != "" {
 		return nil, failed("run the same 'locker restore' again; it goes on where it was cut off", "restoring the locker to %s was cut off", string(home))
 	}
-	secret, err := device.open(options.Passphrase)
+	var passphrase string
+	ask := options.Passphrase
+	if ask != nil {
+		ask = func() (typed string, err error) {
+			typed, err = options.Passphrase()
+			passphrase = typed
+			return typed, err
+		}
+	}
+	secret, err := device.open(ask)
 	if err != nil {
 		return nil, err
 	}
@@ -89,14 +99,22 @@ func openLocked(ctx context.Context, home Home, options Options) (*Locker, error
 	if err := errors.Join(home.finishSetUp(), home.clearSpool()); err != nil {
 		return nil, err
 	}
-	return assemble(ctx, home, options, device, keys, [32]byte(secret.Store))
+	l, err := assemble(ctx, home, options, device, keys, [32]byte(secret.Store))
+	if err != nil {
+		return nil, err
+	}
+	next, err := l.completeRenewal(ctx, passphrase, [32]byte(secret.Store))
+	if err != nil && next != nil {
+		err = errors.Join(err, next.Close())
+	}
+	return next, err
 }
 
 // assemble puts the parts of a locker together.
 func assemble(ctx context.Context, home Home, options Options, device deviceFile, keys *crypto.Keyring, storeKey [32]byte) (l *Locker, err error) {
 	l = &Locker{
 		home: home, options: options, version: options.Version, log: options.logger(), release: func() error { return nil },
-		device: device, keys: keys, syncing: make(chan struct{}, 1), changed: make(chan struct{}, 1), called: make(chan struct{}, 1), told: make(chan struct{}, 1),
+		device: device, keys: keys, syncing: make(chan struct{}, 1), changed: make(chan struct{}, 1), renewed: make(chan struct{}, 1), called: make(chan struct{}, 1), told: make(chan struct{}, 1),
 		sandbox: sync.OnceValue(func() host.Mode { return host.Probe(context.WithoutCancel(ctx)) }),
 	}
 	l.syncing <- struct{}{}
@@ -166,6 +184,8 @@ func classify(err error) *Error {
 	switch {
 	case errors.As(err, &cloned):
 		e.Code, e.Next = CodeIntegrity, "see 'locker status'"
+	case errors.Is(err, replica.ErrRemoved):
+		e.Code, e.Next = CodeRefused, "see 'locker status'; with the recovery phrase, 'locker restore' makes this a device of the locker again, with what was written here"
 	case errors.As(err, &trouble):
 		e.Message, e.Next = strings.Replace(e.Message, trouble.Error(), trouble.What, 1), trouble.Do
 	case errors.Is(err, gate.ErrNoGrant):

@@ -38,8 +38,8 @@ const (
 // command completes.
 //
 // Where there is a locker already that another copy of this device has overtaken
-// (see replica.Cloned), it makes a new device of this copy, which keeps its data
-// and the edits that it has not sent.
+// (see replica.Cloned), or from which this device was removed, it makes a new device of
+// this one, which keeps its data and the edits that it has not sent.
 func Restore(ctx context.Context, home Home, s SetUp) (*Restored, error) {
 	harden()
 	seed, err := parsePhrase(s.Phrase)
@@ -220,7 +220,8 @@ func (l *Locker) restored(ctx context.Context, part bool) (*Restored, error) {
 	return r, nil
 }
 
-// inspect says whether the device in home was found to be a clone, and whether it is new
+// inspect says whether the device in home was found to be a clone, or to be removed from
+// the locker, and whether it is new
 // and has not read all yet.
 func inspect(ctx context.Context, home Home, s SetUp, device deviceFile, keys *crypto.Keyring, storeKey [32]byte) (cloned, filling bool, err error) {
 	l, err := assemble(ctx, home, s.Options, device, keys, storeKey)
@@ -229,7 +230,9 @@ func inspect(ctx context.Context, home Home, s SetUp, device deviceFile, keys *c
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	status, err := l.replica.Status(ctx)
-	cloned = slices.ContainsFunc(status.Alarms, func(n replica.Notice) bool { return n.Kind == "ahead" && n.Device == keys.Device() })
+	cloned = slices.ContainsFunc(status.Alarms, func(n replica.Notice) bool {
+		return (n.Kind == "ahead" || n.Kind == "removed") && n.Device == keys.Device()
+	})
 	return cloned, status.Fill != nil, err
 }
 
@@ -245,10 +248,6 @@ func becomeAnother(ctx context.Context, home Home, s SetUp, seed crypto.Seed, st
 	}
 	device.Restoring = restoreRejoin
 	if err := device.write(home); err != nil {
-		return nil, err
-	}
-	// What the former device sealed is the other copy's to send.
-	if err := os.RemoveAll(home.objects()); err != nil {
 		return nil, err
 	}
 	return rejoin(ctx, home, s, device, keys, storeKey)

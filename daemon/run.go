@@ -30,9 +30,22 @@ func Run(ctx context.Context, c Config) error {
 	} else if !ok {
 		return c.Home.missing()
 	}
+	c.Passphrase = remembered(c.Passphrase)
+	for {
+		again, err := runOnce(ctx, c)
+		if !again {
+			return err
+		}
+		c.Ready = nil
+	}
+}
+
+// runOnce is Run until the locker has to be opened anew, because this device became
+// another one.
+func runOnce(ctx context.Context, c Config) (again bool, err error) {
 	l, err := Open(ctx, c.Home, "locker daemon", c.Options)
 	if err != nil {
-		return withCode(err)
+		return false, withCode(err)
 	}
 	defer func() {
 		if cerr := l.Close(); cerr != nil {
@@ -47,7 +60,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	stop, served, err := l.serve(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	synced := make(chan struct{})
 	go func() { defer close(synced); l.keepSynced(ctx) }()
@@ -58,12 +71,14 @@ func Run(ctx context.Context, c Config) error {
 
 	select {
 	case <-ctx.Done():
+	case <-l.renewed:
+		again = true
 	case err = <-served:
 	}
 	cancel()
 	stop()
 	<-synced
-	return err
+	return again && err == nil, err
 }
 
 // serve answers calls of other processes until stop is called or ctx ends. What it

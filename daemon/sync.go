@@ -18,6 +18,10 @@ func (l *Locker) sync(ctx context.Context, o replica.SyncOptions) (replica.Summa
 	}
 	defer func() { l.syncing <- struct{}{} }()
 	s, err := l.replica.Sync(ctx, o)
+	var cloned *replica.Cloned
+	if errors.As(err, &cloned) {
+		err = l.renew(ctx)
+	}
 	if s.Records > 0 { // a revocation may be among them
 		err = errors.Join(err, l.gate.Refresh(ctx))
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math"
 	"slices"
@@ -227,7 +228,7 @@ func (r *Replica) succeed(ctx context.Context, former selfNote, device string) (
 	self.Joined, self.Heir = clone.For == device, clone.For == device
 	self.Former = append(slices.Clone(former.Former), former.Device)
 	n := notes{cloneKey: nil, mineKey: nil}
-	sent, err := r.dropOwn(ctx, n)
+	sent, files, err := r.dropOwn(ctx, n)
 	if err != nil {
 		return self, err
 	}
@@ -241,29 +242,50 @@ func (r *Replica) succeed(ctx context.Context, former selfNote, device string) (
 	self.Start = self.Cut
 	n.set("self", self)
 	n.set(peerKey(former.Device), &peer)
-	return self, r.state.SetNotes(ctx, n)
+	if err := r.state.SetNotes(ctx, n); err != nil {
+		return self, err
+	}
+	for _, ref := range files {
+		path, err := r.path(ref)
+		if err == nil {
+			err = r.disk.Remove(path)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			r.log.Warn("a sealed object of the former device stays", "err", err)
+		}
+	}
+	return self, nil
 }
 
 // dropOwn drops the notes that are of a device itself. It returns how far of its outbox
-// any remote has it.
-func (r *Replica) dropOwn(ctx context.Context, n notes) (sent uint64, err error) {
+// any remote has it, and the objects in it that nobody needs here any more: what it said
+// of members everybody keeps.
+func (r *Replica) dropOwn(ctx context.Context, n notes) (sent uint64, files []Ref, err error) {
 	own := []string{"out/", "sent/", "state/", "wait/", "mend/", "run/", "cover/", "rest/", "read/", "packing", "held/", "late/", "behind/", "probe/", "again/", sayCondemn, "purge", "gone/"}
 	for _, prefix := range own {
 		err := r.eachNote(ctx, prefix, func(key string, value []byte) error {
 			n[prefix+key] = nil
-			if prefix == "sent/" {
+			switch prefix {
+			case "sent/":
 				var here uint64
 				err := json.Unmarshal(value, &here)
 				sent = max(sent, here)
+				return err
+			case "out/":
+				var out outNote
+				err := json.Unmarshal(value, &out)
+				if !out.Delete && out.Ref.Kind != "door" && out.Ref.Kind != "member" {
+					files = append(files, out.Ref)
+				}
 				return err
 			}
 			return nil
 		})
 		if err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 	}
-	return sent, nil
+	return sent, files, nil
 }
 
 // formerLog makes what is noted of the former device's own log what is noted of a log
