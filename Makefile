@@ -11,7 +11,7 @@ PREFIX  ?= $(HOME)/.local
 # One set of flags for all, so that programs and tests share what was compiled.
 export GOFLAGS := $(GOFLAGS) -trimpath
 
-.PHONY: run build install tools test race lint fuzz soak bench cover cross clean generate
+.PHONY: run build install tools test race lint fuzz soak large bench cover cross clean generate
 
 run: build            ## everything once, in a throw-away folder
 	@bash daemon/cmd/locker/demo.sh $(CURDIR)/$(BIN) $(CURDIR)/testdata/exports
@@ -52,6 +52,10 @@ fuzz:                 ## each fuzz target for FUZZTIME
 
 soak:                 ## the long simulations, with their seeds printed
 	LOCKER_SOAK=1 CGO_ENABLED=0 go test -v -timeout 6h -run 'Soak|Simulation|Crash|Random' ./daemon/replica/... ./daemon/store/...
+
+LARGE ?= 5368709120
+large:                ## one blob of 5 GB there and back: memory, disk, kills
+	LOCKER_LARGE=$(LARGE) CGO_ENABLED=0 go test -v -count=1 -timeout 3h -run '^TestLargeBlob$$' ./daemon/replica
 
 bench:                ## the benchmarks that the README records
 	CGO_ENABLED=0 go test -run '^$$' -bench . -benchtime 3x -timeout 60m ./crypto ./daemon/store ./daemon/replica ./daemon/gate ./plugins/host ./daemon/cmd/locker

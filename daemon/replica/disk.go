@@ -31,6 +31,28 @@ type diskFile interface {
 	Name() string
 }
 
+// A disk may be able to read into memory that is there.
+type intoReader interface {
+	ReadInto(path string, buf []byte) ([]byte, error)
+}
+
+// ReadInto reads a file into buf, where that has room for it.
+func (osDisk) ReadInto(path string, buf []byte) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		if buf = buf[:0]; int64(cap(buf)) < info.Size() {
+			buf = make([]byte, info.Size())
+		}
+		buf = buf[:info.Size()]
+		_, err = io.ReadFull(f, buf)
+	}
+	return buf, errors.Join(err, f.Close())
+}
+
 // newPrefix begins the names of files that are being written.
 const newPrefix = ".new-"
 

@@ -20,7 +20,9 @@ type link struct {
 	err     error
 	full    bool // it takes no packs for want of room
 	sending bool // it is being sent to
-	sure    bool // the clone check was made: this device may put
+
+	room []byte // memory of what is sent; of the one goroutine that sends
+	sure bool   // the clone check was made: this device may put
 }
 
 // counts are what a pass did, over all remotes.

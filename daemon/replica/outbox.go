@@ -95,12 +95,20 @@ var errDamaged = errors.New("the file of a sealed object is damaged")
 
 // kept returns the sealed bytes of an object that this device keeps, or an error
 // that is fs.ErrNotExist or errDamaged: a damaged file is never put.
-func (r *Replica) kept(ref Ref, sum string) ([]byte, error) {
+func (r *Replica) kept(ref Ref, sum string) ([]byte, error) { return r.keptInto(ref, sum, nil) }
+
+// keptInto is kept into memory that is there, where it has room.
+func (r *Replica) keptInto(ref Ref, sum string, buf []byte) ([]byte, error) {
 	path, err := r.path(ref)
 	if err != nil {
 		return nil, err
 	}
-	object, err := r.disk.ReadFile(path)
+	var object []byte
+	if d, ok := r.disk.(intoReader); ok {
+		object, err = d.ReadInto(path, buf)
+	} else {
+		object, err = r.disk.ReadFile(path)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -177,8 +185,10 @@ func (p *pass) sendOne(ctx context.Context, l *link, seq uint64, out outNote, n 
 	case out.Gone:
 		return nil
 	}
-	object, err := p.kept(out.Ref, out.Sum)
-	if err != nil {
+	object, err := p.keptInto(out.Ref, out.Sum, l.room)
+	if err == nil {
+		l.room = object
+	} else {
 		if object, err = p.fromRemotes(ctx, out, err); err != nil {
 			return err
 		}
