@@ -421,10 +421,7 @@ func (s *memState) OpenBlob(ctx context.Context, id string) (io.ReadCloser, int6
 	if !ok {
 		return nil, 0, fs.ErrNotExist
 	}
-	if s.used == nil {
-		s.used = map[string]int64{}
-	}
-	s.used[id] = s.now().UnixMilli()
+	s.use(id)
 	return io.NopCloser(bytes.NewReader(data)), int64(len(data)), nil
 }
 
@@ -448,8 +445,17 @@ func (s *memState) PutBlobAs(ctx context.Context, id string, open func(from int6
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.use(id)
 	s.blobs[id] = data
 	return nil
+}
+
+// use notes that a blob was asked for. s.mu is held.
+func (s *memState) use(id string) {
+	if s.used == nil {
+		s.used = map[string]int64{}
+	}
+	s.used[id] = s.now().UnixMilli()
 }
 
 func (s *memState) BlobIs(id string, size int64, sums []byte) bool {
