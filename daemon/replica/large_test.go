@@ -98,7 +98,7 @@ func treeSize(t *testing.T, dir string) (sum int64) {
 	return sum
 }
 
-// largeChild is one of the processes.
+// largeChild is one of the processes, with the store's memory that the daemon gives it.
 func largeChild(t *testing.T) {
 	dir := os.Getenv("LOCKER_LARGE_DIR")
 	size, err := strconv.ParseInt(os.Getenv("LOCKER_LARGE"), 10, 64)
@@ -108,7 +108,7 @@ func largeChild(t *testing.T) {
 	fetch := os.Getenv("LOCKER_LARGE_CHILD") == "fetch"
 	device := map[bool]string{false: "laptop", true: "phone"}[fetch]
 	seed, keys := largeKeys(t, dir, device)
-	s, err := store.Open(filepath.Join(dir, device), store.Options{Device: keys.Device(), BlobKey: keys.BlobKey()})
+	s, err := store.Open(filepath.Join(dir, device), store.Options{Device: keys.Device(), BlobKey: keys.BlobKey(), Cache: 8 << 20, MemTable: 4 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

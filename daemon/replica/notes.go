@@ -34,7 +34,7 @@ import (
 //	gone/REMOTE/DEVICE    goneNote: the log of a removed device is gone from a remote
 //	part/DEVICE           partNote: what was joined of a base that is not joined whole yet
 //	pack/DEVICE/NUMBER    packNote: a pack that was sealed here and is not deleted
-//	packing               growing: a blob of which a part is in sealed packs
+//	packing/ID/NUMBER     growing: what is in a sealed pack of a blob that is not whole yet
 //	held/SEQ              a pack whose sealed bytes are kept here
 //	late/REMOTE/SEQ       lateNote: a line of the outbox that waits for room
 //	behind/SEQ            the deletion of a pack that waits for all packs before it

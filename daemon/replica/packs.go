@@ -3,10 +3,12 @@ package replica
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"runtime"
 )
 
@@ -47,11 +49,49 @@ type packing struct {
 	buf    []byte
 }
 
-// A growing is the line of a blob while the blob is being packed.
+// A growing is the line of a blob while the blob is being packed. What is sealed of it
+// is noted in parts, note packing/ID/NUMBER, one for each pack.
 type growing struct {
 	Line  blobLine         `json:"line"`
 	Sizes map[string]int64 `json:"sizes"` // of the objects of sealed packs, by packKey
+	noted int              // chunks that are noted
+	parts int              // notes that tell of them
 	old   bool             // its id is of an earlier version: the hashes prove nothing
+}
+
+func packingKey(id string, n int) string { return fmt.Sprintf("packing/%s/%08x", id, n) }
+
+// growingBlob reads what is noted of a blob of which a part is sealed.
+func (r *Replica) growingBlob(ctx context.Context, id string, size int64) (*growing, error) {
+	g := &growing{Line: blobLine{Blob: id, Size: size}, Sizes: map[string]int64{}}
+	err := r.eachNote(ctx, "packing/"+id+"/", func(_ string, value []byte) error {
+		var part growing
+		if err := json.Unmarshal(value, &part); err != nil {
+			return err
+		}
+		g.Line.Chunks, g.Line.Sums = append(g.Line.Chunks, part.Line.Chunks...), append(g.Line.Sums, part.Line.Sums...)
+		maps.Copy(g.Sizes, part.Sizes)
+		g.noted, g.parts = len(g.Line.Chunks), g.parts+1
+		return nil
+	})
+	return g, err
+}
+
+// note adds to notes what was sealed of the blob since the last time.
+func (g *growing) note(n notes) {
+	part := growing{Line: blobLine{Blob: g.Line.Blob, Size: g.Line.Size, Chunks: g.Line.Chunks[g.noted:], Sums: g.Line.Sums[g.noted*sha256.Size:]}, Sizes: map[string]int64{}}
+	for _, ref := range part.Line.packs() {
+		part.Sizes[packKey(ref)] = g.Sizes[packKey(ref)]
+	}
+	n.set(packingKey(g.Line.Blob, g.parts), part)
+	g.noted, g.parts = len(g.Line.Chunks), g.parts+1
+}
+
+// forget adds to notes that nothing of the blob is noted any more.
+func (g *growing) forget(n notes) {
+	for i := range g.parts {
+		n[packingKey(g.Line.Blob, i)] = nil
+	}
 }
 
 // errHold says that no more is to be packed in this pass: no remote takes what is
@@ -142,19 +182,17 @@ func (k *packing) add(ctx context.Context, id string) error {
 
 // begin begins a blob, or goes on with the one of which a part is sealed.
 func (k *packing) begin(ctx context.Context, id string, size int64, r io.Reader) (*growing, error) {
-	var g growing
-	if ok, err := k.p.note(ctx, "packing", &g); err != nil {
-		return nil, err
-	} else if !ok || g.Line.Blob != id || g.Line.Size != size {
-		return &growing{Line: blobLine{Blob: id, Size: size}, Sizes: map[string]int64{}}, nil
+	g, err := k.p.growingBlob(ctx, id, size)
+	if err != nil || len(g.Line.Chunks) == 0 {
+		return g, err
 	}
 	skip := int64(len(g.Line.Chunks)) * chunkSize
 	if s, ok := r.(io.Seeker); ok {
-		_, err := s.Seek(skip, io.SeekStart)
-		return &g, err
+		_, err = s.Seek(skip, io.SeekStart)
+	} else {
+		_, err = io.CopyN(io.Discard, r, skip)
 	}
-	_, err := io.CopyN(io.Discard, r, skip)
-	return &g, err
+	return g, err
 }
 
 // chunk adds a frame, which frame appends to the frames, and says where it lies.
@@ -260,10 +298,10 @@ func (k *packing) tell(ctx context.Context, n notes) error {
 	for _, g := range k.done {
 		lines = append(lines, g.finished())
 		n["fresh/"+g.Line.Blob] = lines[len(lines)-1].encode()
-		n["packing"] = nil
+		g.forget(n)
 	}
-	if k.part != nil {
-		n.set("packing", k.part)
+	if k.part != nil && len(k.part.Line.Chunks) > k.part.noted {
+		k.part.note(n)
 	}
 	return k.p.blobNotes(ctx, n, lines)
 }

@@ -278,19 +278,39 @@ func (p *pass) look(ctx context.Context) (*mover, error) {
 			return m.blob(ctx, id, copies)
 		})
 	}
-	var part growing
 	if err == nil {
-		_, err = p.note(ctx, "packing", &part)
-	}
-	for _, c := range part.Line.Chunks { // no line tells of them yet
-		if u := m.own[c.ref()]; u != nil {
-			u.live += c.Length
-		}
+		err = m.growing(ctx)
 	}
 	if err == nil && len(m.n) > 0 {
 		err = p.state.SetNotes(ctx, m.n)
 	}
 	return m, err
+}
+
+// growing adds up what is sealed of blobs that are not whole yet, of which no line
+// tells. What was begun and is not here any more is forgotten.
+func (m *mover) growing(ctx context.Context) error {
+	return m.p.eachNote(ctx, "packing/", func(key string, value []byte) error {
+		id, _, _ := strings.Cut(key, "/")
+		body, _, err := m.p.state.OpenBlob(ctx, id)
+		if errors.Is(err, fs.ErrNotExist) {
+			m.n["packing/"+key] = nil
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var part growing
+		if err := errors.Join(body.Close(), json.Unmarshal(value, &part)); err != nil {
+			return err
+		}
+		for _, c := range part.Line.Chunks {
+			if u := m.own[c.ref()]; u != nil {
+				u.live += c.Length
+			}
+		}
+		return nil
+	})
 }
 
 // blob adds up what is known of a blob.
