@@ -346,6 +346,9 @@ func (p *pass) makeBase(ctx context.Context, former *baseNote, b base, groups []
 
 // stageBase seals a base and notes it, and what it replaces.
 func (p *pass) stageBase(ctx context.Context, self *selfNote, n notes, former *baseNote, b base, now bool) error {
+	if err := b.check(); err != nil {
+		return fmt.Errorf("a base of this device would not be read: %w", err)
+	}
 	number := self.Base + 1
 	ref := Ref{Kind: "base", Writer: self.Device, Number: number}
 	object, id, err := p.sealer.Seal(ref, p.newHeader(self).encode(), p.codec.compress(nil, b.encode()))

@@ -21,7 +21,7 @@ func (d *device) ref(kind string, number uint64) string {
 
 // objects counts the objects of a kind of a device on a cloud.
 func (d *device) objects(c *replicatest.Cloud, kind string) (n int) {
-	for number := uint64(1); number <= 3000; number++ {
+	for number := uint64(1); number <= 60000; number++ {
 		if c.Object(d.ref(kind, number)) != nil {
 			n++
 		}
@@ -571,5 +571,29 @@ func TestCompactRemoved(t *testing.T) {
 			laptop.sync(full)
 			w.same(laptop, fresh)
 		})
+	}
+}
+
+// TestCompactAsleep: a device that slept for hours learns soon what was written
+// meanwhile, though the entry that it looks for is gone, and so may be the next marks.
+func TestCompactAsleep(t *testing.T) {
+	for _, asleep := range []time.Duration{2 * time.Hour, 13 * time.Hour} {
+		w, laptop, phone := compacted(t)
+		phone.sync(full)
+		edits := 12 * int(asleep/(2*time.Hour))
+		for i := range edits {
+			laptop.state.put(fmt.Sprint(i%5), fmt.Sprint("while it sleeps ", i))
+			laptop.sync(replica.SyncOptions{})
+			w.pass(asleep / time.Duration(edits))
+		}
+		if asleep > 6*time.Hour {
+			phone.sync(replica.SyncOptions{})
+		}
+		for range 8 { // the turn of every peer
+			phone.sync(replica.SyncOptions{Hold: true})
+			w.pass(2 * time.Minute)
+		}
+		w.same(laptop, phone)
+		phone.well()
 	}
 }

@@ -145,7 +145,15 @@ func TestYears(t *testing.T) {
 			}
 		}
 		if day%365 == 364 {
-			t.Logf("year %d: %d objects, %d MB, %d records, %v", day/365+1, len(w.cloud.Names()), cloudBytes(w.cloud)>>20, ids, time.Since(start).Round(time.Second))
+			kinds := ""
+			for _, kind := range []string{"entry", "run", "base", "mark", "epoch", "pack"} {
+				n := 0
+				for _, d := range devices {
+					n += d.objects(w.cloud, kind)
+				}
+				kinds += fmt.Sprintf(" %d %s", n, kind)
+			}
+			t.Logf("year %d: %d objects (%s), %d MB, %d records, %v", day/365+1, len(w.cloud.Names()), kinds, cloudBytes(w.cloud)>>20, ids, time.Since(start).Round(time.Second))
 		}
 	}
 	entries, runs := 0, 0
