@@ -167,7 +167,8 @@
 //	phrase      its id, unless it is the first
 //	removed     devices that the maker knows to be removed, sorted; optional
 //	identity    the epoch's age hybrid identity, AGE-SECRET-KEY-PQ-1…
-//	earlier     every other epoch that its maker knows, optional:
+//	earlier     every other epoch that its maker knows, but for those of others that
+//	            only phrases have which the owner refused there; optional:
 //	            [{"maker": id, "number": n, "identity": text}]
 //
 // An epoch is sealed to only if its own object, by its maker, is here; its maker,

@@ -120,9 +120,14 @@ func (k *Keyring) NewEpoch() (number uint64, payloads map[string][]byte, err err
 	}
 	number = k.lastMade
 	for _, e := range k.epochs {
-		p.Earlier = append(p.Earlier, earlierOf{e.maker, e.number, e.text})
-		if e.maker == k.self.Device {
+		own := e.maker == k.self.Device
+		if own {
 			number = max(number, e.number)
+		}
+		// What is for phrases alone that the owner refused here is not handed on: its
+		// makers, who were told otherwise, would have to make another one.
+		if own || slices.ContainsFunc(e.phrases, func(id string) bool { return !slices.Contains(k.refused, id) }) {
+			p.Earlier = append(p.Earlier, earlierOf{e.maker, e.number, e.text})
 		}
 	}
 	number++

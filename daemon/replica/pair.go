@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -319,31 +318,11 @@ func (p *pass) cleanMeetings(ctx context.Context) error {
 	n := notes{}
 	err := p.eachNote(ctx, "meet/", func(key string, value []byte) error {
 		var note meetNote
-		if err := json.Unmarshal(value, &note); err != nil {
+		if err := json.Unmarshal(value, &note); err != nil || p.now() < note.Until {
 			return err
 		}
-		if p.now() < note.Until {
-			return nil
-		}
-		if note.Done == nil {
-			note.Done = map[string]bool{}
-		}
-		all, changed := true, false
-		for _, l := range p.links {
-			if note.Done[l.Name] || !l.sure || l.failed() != nil {
-				all = all && note.Done[l.Name]
-				continue
-			}
-			for _, name := range note.Names {
-				if err := l.delete(ctx, name); err != nil {
-					break
-				}
-			}
-			note.Done[l.Name], changed = l.failed() == nil, true
-			all = all && note.Done[l.Name]
-		}
-		switch {
-		case all:
+		switch gone, changed := p.cleanMeeting(ctx, &note); {
+		case gone:
 			n["meet/"+key] = nil
 		case changed:
 			n.set("meet/"+key, note)
@@ -354,6 +333,28 @@ func (p *pass) cleanMeetings(ctx context.Context) error {
 		return err
 	}
 	return p.state.SetNotes(ctx, n)
+}
+
+// cleanMeeting deletes what is left of one meeting, and says whether it is gone from
+// all remotes, and from more than before.
+func (p *pass) cleanMeeting(ctx context.Context, note *meetNote) (gone, changed bool) {
+	if note.Done == nil {
+		note.Done = map[string]bool{}
+	}
+	gone = true
+	for _, l := range p.links {
+		if !note.Done[l.Name] && l.sure && l.failed() == nil {
+			for _, name := range note.Names {
+				if l.delete(ctx, name) != nil {
+					break
+				}
+			}
+			note.Done[l.Name] = l.failed() == nil && ctx.Err() == nil
+			changed = changed || note.Done[l.Name]
+		}
+		gone = gone && note.Done[l.Name]
+	}
+	return gone, changed
 }
 
 // MeetOptions say how [Meet] deals with the owner and the disk.
@@ -572,122 +573,6 @@ func (m *meet) deleteMost(ctx context.Context) {
 			}
 		}
 	}
-}
-
-// JoinOptions are for [Replica.Join].
-type JoinOptions struct {
-	// Epoch is what Meet returned; zero where that is not known any more.
-	Epoch    uint64
-	Progress Progress
-	// Every is the time between two looks at the remotes, and Patience how long is
-	// waited for a cloud that shows late that this device was admitted; zero is two
-	// seconds, and a minute.
-	Every, Patience time.Duration
-}
-
-// Join fills a device that was admitted by a code: it does what [Replica.Restore]
-// does, without the phrase. State may be empty or hold a part from a Join that was
-// cut off, which then goes on. The error is [ErrNotAdmitted] where the other device
-// did not admit this one after all, and [ErrUnreachable] where no remote works.
-func (r *Replica) Join(ctx context.Context, o JoinOptions) (Restored, error) {
-	p, end, err := r.begin(ctx, SyncOptions{Full: true, Progress: o.Progress})
-	if err != nil {
-		return Restored{}, err
-	}
-	defer end()
-	if err = p.join(ctx, o); err == nil {
-		err = p.runFilled(ctx)
-	}
-	return p.restored(ctx, err)
-}
-
-// EnterByCode is the first part of Join, as [Replica.Enter] is of Restore.
-func (r *Replica) EnterByCode(ctx context.Context, o JoinOptions) (Restored, error) {
-	p, end, err := r.begin(ctx, SyncOptions{Full: true, Progress: o.Progress})
-	if err != nil {
-		return Restored{}, err
-	}
-	defer end()
-	return p.restored(ctx, p.join(ctx, o))
-}
-
-// join reads who the members are, and how far their logs go, once this device is one.
-func (p *pass) join(ctx context.Context, o JoinOptions) error {
-	if p.getSelf().Joined {
-		return nil
-	}
-	if err := p.awaitAdmission(ctx, o); err != nil {
-		return err
-	}
-	if err := p.find(ctx); err != nil {
-		return err
-	}
-	for device, number := range p.sealer.Epochs() {
-		// What is older was made for others, and came along in the inviter's.
-		if peer := p.peer(device); device != p.sealer.Device() && peer.Epoch < number {
-			peer.Epoch, p.dirty[device] = number, true
-		}
-	}
-	p.beSure()
-	self := p.getSelf()
-	self.Joined = true
-	return p.setSelf(ctx, self, nil)
-}
-
-// awaitAdmission reads who is a member until this device is one.
-func (p *pass) awaitAdmission(ctx context.Context, o JoinOptions) error {
-	if o.Every == 0 {
-		o.Every = 2 * time.Second
-	}
-	if o.Patience == 0 {
-		o.Patience = time.Minute
-	}
-	p.o.Progress.tell("looking for the locker", 0, 0)
-	for waited := time.Duration(0); ; waited += o.Every {
-		if err := p.invitersEpochs(ctx, o.Epoch); err != nil {
-			return err
-		}
-		if err := p.readMembers(ctx, true); err != nil {
-			return err
-		}
-		switch {
-		case slices.Contains(p.sealer.Members(), p.sealer.Device()):
-			return nil
-		case p.allFailed():
-			return p.reachError()
-		case waited >= o.Patience:
-			return ErrNotAdmitted
-		}
-		if err := sleep(ctx, o.Every); err != nil {
-			return err
-		}
-	}
-}
-
-// invitersEpochs reads an epoch of those that the invitation named: until then
-// nobody's statements can be read. at is its number, if that is known.
-func (p *pass) invitersEpochs(ctx context.Context, at uint64) error {
-	if len(p.sealer.Epochs()) > 0 {
-		return nil
-	}
-	from, to := max(at, 1), at+doorsMissing
-	if at == 0 {
-		to = maxEpochs
-	}
-	for i, device := range p.sealer.Invited() {
-		if at != 0 && i > 0 {
-			break
-		}
-		for number := from; number <= to && !p.allFailed(); number++ {
-			ref := Ref{Kind: "epoch", Writer: device, Number: number, To: p.sealer.Device()}
-			if ok, err := p.readMember(ctx, ref); err != nil {
-				return err
-			} else if ok {
-				return nil
-			}
-		}
-	}
-	return nil
 }
 
 // meetingNames are the names at which this device meets another, or did.
