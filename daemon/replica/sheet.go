@@ -44,7 +44,7 @@ func (r *Replica) Sheet(ctx context.Context) (string, error) {
 		if device != self.Device {
 			newest = seen{}
 			if peer := peers[device]; peer != nil {
-				newest = peer.Read
+				newest = peer.newest()
 			}
 		}
 		if newest.N > 0 {
@@ -53,6 +53,18 @@ func (r *Replica) Sheet(ctx context.Context) (string, error) {
 		}
 	}
 	return strings.Join(append(text, r.sheetCheck(text)), " "), nil
+}
+
+// newest is the highest entry that was read, perhaps beyond a gap: a new device reads
+// the newest first.
+func (n *peerNote) newest() seen {
+	newest := n.Read
+	for number, id := range n.Beyond {
+		if number > newest.N {
+			newest = seen{number, id}
+		}
+	}
+	return newest
 }
 
 // sheetCheck are characters that tell what was typed wrong.
@@ -134,7 +146,7 @@ func (r *Replica) compareSheet(ctx context.Context, line SheetLine, id string, s
 	if peer == nil {
 		peer = &peerNote{News: r.now()}
 	}
-	line.Here = peer.Read.N
+	line.Here = peer.newest().N
 	if known, ok := peer.idOf(line.Sheet); ok && line.Sheet > 0 {
 		line.Differs = line.Differs || !strings.HasPrefix(known, id)
 	}
