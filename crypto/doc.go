@@ -169,7 +169,9 @@
 //	identity    the epoch's age hybrid identity, AGE-SECRET-KEY-PQ-1…
 //	earlier     every other epoch that its maker knows, but for those of others that
 //	            only phrases have which the owner refused there; optional:
-//	            [{"maker": id, "number": n, "identity": text}]
+//	            [{"maker": id, "number": n, "identity": text, "phrases": [ids]}],
+//	            where phrases (sorted, optional) are those that are known to have it
+//	            beside the one that has this epoch
 //
 // An epoch is sealed to only if its own object, by its maker, is here; its maker,
 // its recipients and the recipients of all epochs that carry it are members, and the

@@ -54,6 +54,8 @@ type earlierOf struct {
 	Maker    string `json:"maker"`
 	Number   uint64 `json:"number"`
 	Identity string `json:"identity"`
+	// Phrases are those that are known to have it, but for the one that has this epoch.
+	Phrases []string `json:"phrases,omitempty"`
 }
 
 // maxEpoch bounds the epochs of one maker, and with it the work of trying them.
@@ -118,6 +120,7 @@ func (k *Keyring) NewEpoch() (number uint64, payloads map[string][]byte, err err
 	if id := k.phrases.standing(); id != k.first {
 		p.Phrase = id
 	}
+	has := cmp.Or(p.Phrase, k.first)
 	number = k.lastMade
 	for _, e := range k.epochs {
 		own := e.maker == k.self.Device
@@ -127,7 +130,7 @@ func (k *Keyring) NewEpoch() (number uint64, payloads map[string][]byte, err err
 		// What is for phrases alone that the owner refused here is not handed on: its
 		// makers, who were told otherwise, would have to make another one.
 		if own || slices.ContainsFunc(e.phrases, func(id string) bool { return !slices.Contains(k.refused, id) }) {
-			p.Earlier = append(p.Earlier, earlierOf{e.maker, e.number, e.text})
+			p.Earlier = append(p.Earlier, earlierOf{e.maker, e.number, e.text, without(e.phrases, has)})
 		}
 	}
 	number++
@@ -162,12 +165,16 @@ func (k *Keyring) absorbEpoch(r Ref, payload []byte) (changed bool, err error) {
 		return false, bad("its recipients are no sorted list of devices with its maker among them")
 	}
 	found := make([]*epoch, 0, 1+len(p.Earlier))
-	for i, x := range append([]earlierOf{{r.Writer, r.Number, p.Identity}}, p.Earlier...) {
+	has := cmp.Or(p.Phrase, k.first)
+	for i, x := range append([]earlierOf{{r.Writer, r.Number, p.Identity, nil}}, p.Earlier...) {
+		if !devices(x.Phrases) || slices.Contains(x.Phrases, has) {
+			return false, bad("the phrases that have an earlier epoch are damaged")
+		}
 		e, err := k.parseEpoch(x)
 		if err != nil {
 			return false, err
 		}
-		e.knowers, e.phrases = p.Recipients, []string{cmp.Or(p.Phrase, k.first)}
+		e.knowers, e.phrases = p.Recipients, union(x.Phrases, []string{has})
 		if i == 0 {
 			e.own, e.removed = true, p.Removed
 		}
@@ -239,6 +246,16 @@ func (k *Keyring) addEpoch(e *epoch) bool {
 	}
 	k.epochs[i] = &next
 	return next.own != old.own || !slices.Equal(next.knowers, old.knowers) || !slices.Equal(next.phrases, old.phrases) || !slices.Equal(next.removed, old.removed)
+}
+
+// without is a list without one of its members.
+func without(list []string, one string) (rest []string) {
+	for _, s := range list {
+		if s != one {
+			rest = append(rest, s)
+		}
+	}
+	return rest
 }
 
 func union(a, b []string) []string {

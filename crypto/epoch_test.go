@@ -38,7 +38,7 @@ func TestAnEpochOfAForeignMakerIsNotSealedTo(t *testing.T) {
 	// b claims that an epoch of a's has another secret.
 	seed := NewSeed()
 	offer(b.Device(), 1, epochPayload{Recipients: with(b.Device()),
-		Earlier: []earlierOf{{a.Device(), was.number + 1, identityText(seed[:])}}})
+		Earlier: []earlierOf{{a.Device(), was.number + 1, identityText(seed[:]), nil}}})
 	if a.current != was {
 		t.Error("it seals to an epoch that another claims to be its own")
 	}
@@ -46,7 +46,7 @@ func TestAnEpochOfAForeignMakerIsNotSealedTo(t *testing.T) {
 	for number := was.number; number > 0; number-- {
 		i := slices.IndexFunc(a.epochs, func(e *epoch) bool { return e.own && e.maker == a.Device() && e.number == number })
 		offer(b.Device(), 20-number, epochPayload{Recipients: with(stranger.Device(), b.Device()),
-			Earlier: []earlierOf{{a.Device(), number, a.epochs[i].text}}})
+			Earlier: []earlierOf{{a.Device(), number, a.epochs[i].text, nil}}})
 		if a.current != nil && a.current.text == a.epochs[i].text {
 			t.Error("it seals to an epoch that was handed on to a stranger")
 		}

@@ -129,9 +129,9 @@ func (f *forger) makeBadEpochs() {
 	add("recipients-order", "sorted", "its recipients out of order", func(p *epochPayload) { slices.Reverse(p.Recipients) })
 	add("recipients-twice", "sorted", "a recipient twice", func(p *epochPayload) { p.Recipients = []string{device, device} })
 	add("recipients-form", "sorted", "a recipient that is no device", func(p *epochPayload) { p.Recipients = append(p.Recipients, phrase) })
-	add("earlier-identity", "identity", "an earlier epoch's identity is damaged", func(p *epochPayload) { p.Earlier = []earlierOf{{device, 19, "AGE-SECRET-KEY-PQ-1"}} })
-	add("earlier-number", "number", "an earlier epoch has number 0", func(p *epochPayload) { p.Earlier = []earlierOf{{device, 0, text}} })
-	add("earlier-maker", "maker", "an earlier epoch is the phrase's", func(p *epochPayload) { p.Earlier = []earlierOf{{phrase, 1, text}} })
+	add("earlier-identity", "identity", "an earlier epoch's identity is damaged", func(p *epochPayload) { p.Earlier = []earlierOf{{device, 19, "AGE-SECRET-KEY-PQ-1", nil}} })
+	add("earlier-number", "number", "an earlier epoch has number 0", func(p *epochPayload) { p.Earlier = []earlierOf{{device, 0, text, nil}} })
+	add("earlier-maker", "maker", "an earlier epoch is the phrase's", func(p *epochPayload) { p.Earlier = []earlierOf{{phrase, 1, text, nil}} })
 	add("version-0", "version", "no version", func(p *epochPayload) { p.Version = 0 })
 
 	for _, to := range []string{phrase, f.phone.Device()} {
