@@ -136,3 +136,58 @@ func TestWhole(t *testing.T) {
 		t.Errorf("verify: %+v, %v", report, err)
 	}
 }
+
+// TestWholePurge: with the real store, a purged record, and what another device wrote
+// to it meanwhile, is on no device and in no object any more.
+func TestWholePurge(t *testing.T) {
+	ctx, folder, seed := context.Background(), t.TempDir(), crypto.NewSeed()
+	keys, err := crypto.Found(seed, "laptop")
+	laptop := newWhole(t, keys, err, folder)
+	if err := laptop.Found(ctx); err != nil {
+		t.Fatal(err)
+	}
+	owner := store.Author{Class: store.Owner}
+	if _, err := laptop.store.Write(ctx, owner, record("notes", "1", "secret"), record("notes", "2", "stays")); err != nil {
+		t.Fatal(err)
+	}
+	laptop.sync(t)
+	keys, err = crypto.Recover(seed, "phone")
+	phone := newWhole(t, keys, err, folder)
+	if _, err := phone.Restore(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := phone.store.Write(ctx, owner, record("notes", "1", "another secret")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := laptop.store.Ban(ctx, "notes", "1"); err != nil || got.Records != 1 {
+		t.Fatalf("purged %+v, %v", got, err)
+	}
+	for range 3 {
+		phone.sync(t)
+		laptop.sync(t)
+	}
+	for _, d := range []*whole{laptop, phone} {
+		if err := d.store.Scrub(ctx); err != nil {
+			t.Fatal(err)
+		}
+		d.sync(t)
+		if _, err := d.store.View(owner).Get(ctx, "notes", "1"); !errors.Is(err, locker.ErrNotFound) {
+			t.Errorf("the purged note: %v", err)
+		}
+		list, err := d.Cleanliness(ctx)
+		if err != nil || len(list) != 2 || !list[0].Clean || !list[1].Clean {
+			t.Errorf("clean: %+v, %v", list, err)
+		}
+	}
+	keys, err = crypto.Recover(seed, "fresh")
+	fresh := newWhole(t, keys, err, folder)
+	if _, err := fresh.Restore(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if a, b, c := laptop.store.StateHash(), phone.store.StateHash(), fresh.store.StateHash(); a != b || b != c || a == "" {
+		t.Fatalf("state hashes %q, %q and %q", a, b, c)
+	}
+	if banned, err := fresh.store.Banned(ctx, "notes", "1"); err != nil || !banned {
+		t.Errorf("the ban: %v, %v", banned, err)
+	}
+}

@@ -2,6 +2,8 @@ package replica_test
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -77,6 +79,65 @@ func TestRolledBack(t *testing.T) {
 			}
 		}
 		h.healed()
+	}
+}
+
+// TestRestoreOfWhatIsLeft: a restore from a damaged remote brings everything else, and
+// lists exactly what is missing.
+func TestRestoreOfWhatIsLeft(t *testing.T) {
+	h := newHistory(t)
+	lostBlob, kept := h.laptop.state.addBlob([]byte("lost picture")), h.phone.state.addBlob([]byte("kept picture"))
+	h.laptop.state.put("picture", lostBlob)
+	h.phone.state.put("other picture", kept)
+	h.laptop.sync(full)
+	h.phone.sync(full)
+	h.laptop.state.put("what is lost", "x")
+	h.laptop.sync(replica.SyncOptions{})
+	entry := h.newest(h.laptop, "entry")
+	h.laptop.state.put("after it", "x")
+	h.laptop.sync(replica.SyncOptions{})
+	h.phone.sync(full)
+	device := h.laptop.keys.Device()
+	entryName := h.laptop.keys.Name(replica.Ref{Kind: "entry", Writer: device, Number: entry})
+	pack := h.newest(h.laptop, "pack")
+	packName := h.laptop.keys.Name(replica.Ref{Kind: "pack", Writer: device, Number: pack})
+	good := map[string][]byte{entryName: h.cloud.Object(entryName), packName: h.cloud.Object(packName)}
+	h.cloud.Set(entryName, good[entryName][:3000])
+	h.cloud.Remove(packName)
+
+	fresh := h.blank("fresh")
+	r, err := fresh.Restore(context.Background(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range r.Missing {
+		got = append(got, fmt.Sprintf("%s %d of %s is %s: %d blobs, %v", m.Kind, m.Number, m.Name, m.Why, len(m.Blobs), m.Collections))
+		if m.Object != entryName && m.Object != packName || m.Kind == "pack" && m.Blobs[0] != lostBlob {
+			t.Errorf("%+v is not missing", m)
+		}
+	}
+	want := []string{
+		fmt.Sprintf("entry %d of laptop is bad: 0 blobs, []", entry),
+		fmt.Sprintf("pack %d of laptop is missing: 1 blobs, [notes]", pack),
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("missing are %v, want %v", got, want)
+	}
+	text := fresh.state.hash()
+	for name, object := range good {
+		h.cloud.Set(name, object)
+	}
+	fresh.sync(full)
+	if fresh.state.hash() == text {
+		t.Error("nothing was missing")
+	}
+	h.same(h.laptop, h.phone, fresh)
+	if m, err := fresh.Missing(context.Background()); err != nil || len(m) > 0 {
+		t.Errorf("still missing: %+v, %v", m, err)
+	}
+	if err := fresh.Blob(context.Background(), kept); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -229,9 +230,42 @@ func (p *pass) purged(ctx context.Context) error {
 	n := notes{}
 	n.set("purge", note)
 	if all && self.Clean != bans {
+		if err := p.dropOld(ctx); err != nil {
+			return err
+		}
 		self.Clean, self.Tell = bans, true
 	}
 	return p.setSelf(ctx, self, n)
+}
+
+// dropOld removes the files of own objects that bases of this device have replaced: a
+// crash may have kept some.
+func (p *pass) dropOld(ctx context.Context) error {
+	own, err := p.ownBase(ctx)
+	if err != nil {
+		return err
+	}
+	names, err := p.disk.Names(filepath.Join(p.objects, "d"))
+	if err != nil {
+		return fmt.Errorf("folder of sealed objects: %w", err)
+	}
+	there := map[string]bool{}
+	for _, name := range names {
+		there["d/"+name] = true
+	}
+	self, runs := p.getSelf(), own.Base.numbers()
+	drop := func(kind string, last uint64, stays func(uint64) bool) {
+		for number := uint64(1); number <= last; number++ {
+			ref := Ref{Kind: kind, Writer: self.Device, Number: number}
+			if !stays(number) && there[p.sealer.Name(ref)] {
+				p.discard(ref)
+			}
+		}
+	}
+	drop("entry", self.Forgot, own.Base.stays)
+	drop("run", self.Run, func(number uint64) bool { return runs[number] })
+	drop("base", self.Base, func(number uint64) bool { return number == own.N })
+	return ctx.Err()
 }
 
 // cleanOn says whether the log that this device put on a remote is clean of what it was

@@ -367,3 +367,43 @@ func TestPurgeTwice(t *testing.T) {
 	phone.sync(replica.SyncOptions{})
 	w.same(laptop, phone)
 }
+
+// TestPurgeAfterACrash: at whatever step of a purge a device is cut off, it goes on.
+func TestPurgeAfterACrash(t *testing.T) {
+	for at, blown := int64(1), true; blown; at++ {
+		w := newWorld(t)
+		f := &fuse{}
+		laptop := w.found("laptop")
+		laptop.fragile(f)
+		laptop.restart()
+		for i := range 3 {
+			laptop.state.put("secret", fmt.Sprint("unmistakable", i))
+			laptop.state.put("other", fmt.Sprint("stays", i))
+			laptop.sync(replica.SyncOptions{})
+		}
+		laptop.state.ban("secret")
+		f.left.Store(at)
+		for range 3 {
+			_, _ = laptop.Sync(context.Background(), full) // it may be cut off
+		}
+		blown = f.blown.Load()
+		f.left.Store(0)
+		f.blown.Store(false)
+		if blown {
+			laptop.restart()
+		}
+		for range 3 {
+			laptop.sync(full)
+			w.pass(time.Hour)
+		}
+		laptop.clean(map[string]bool{"remote0/laptop": true}, laptop)
+		if found := holding(w.readable(laptop, w.cloud, laptop), "unmistakable"); len(found) > 0 || laptop.keeps("unmistakable", laptop) {
+			t.Fatalf("cut off at step %d: still there: %v", at, found)
+		}
+		laptop.well()
+		if !blown {
+			t.Logf("%d steps", at)
+			w.same(laptop, w.restore("fresh"))
+		}
+	}
+}

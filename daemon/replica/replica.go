@@ -162,6 +162,9 @@ type Restored struct {
 	// Newest is the newest signed sign of life of any device. That nothing newer was
 	// withheld cannot be known by a device that has only the phrase.
 	Newest time.Time
+	// Missing is what was written, as far as that is known, and could not be had. A
+	// restore that goes on in the background learns more: see [Replica.Missing].
+	Missing []Missing
 }
 
 // A Report says what [Replica.Verify] found on a remote.

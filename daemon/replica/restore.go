@@ -27,8 +27,9 @@ func (r *Replica) Restore(ctx context.Context, progress Progress) (Restored, err
 
 // restored ends the pass of a restore, and says what it brought.
 func (p *pass) restored(ctx context.Context, err error) (Restored, error) {
-	summary, err := p.finish(ctx, err)
-	restored := Restored{Summary: summary, Entries: p.entries}
+	lacking, lerr := p.missing(context.WithoutCancel(ctx))
+	summary, err := p.finish(ctx, errors.Join(err, lerr))
+	restored := Restored{Summary: summary, Entries: p.entries, Missing: lacking}
 	self := p.getSelf()
 	devices, derr := p.devices(context.WithoutCancel(ctx), self, p.peers)
 	restored.Devices, err = devices, errors.Join(err, derr)
