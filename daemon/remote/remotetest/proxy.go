@@ -119,7 +119,7 @@ func (p *Proxy) listen(target string, once bool) (net.Listener, error) {
 			if err != nil {
 				return
 			}
-			go p.carry(c, target)
+			go p.carry(c, target, once)
 			if once {
 				l.Close()
 				return
@@ -160,14 +160,20 @@ func (p *Proxy) state() (Line, <-chan struct{}) {
 	return p.line, p.changed
 }
 
-func (p *Proxy) carry(client net.Conn, target string) {
+// carry carries one connection. expected: the server waits for it, and learns when it
+// is refused.
+func (p *Proxy) carry(client net.Conn, target string, expected bool) {
 	p.opened.Add(1)
-	if line, _ := p.state(); line.Refused {
+	line, _ := p.state()
+	if line.Refused && !expected {
 		reset(client)
 		return
 	}
 	server, err := net.Dial("tcp", target)
-	if err != nil {
+	if err != nil || line.Refused {
+		if err == nil {
+			reset(server)
+		}
 		reset(client)
 		return
 	}

@@ -90,6 +90,7 @@ var (
 	signIn    = regexp.MustCompile(`(?i)invalid_grant|empty token found|no refresh token|expired_access_token|invalid_access_token|InvalidAuthenticationToken|rclone config reconnect`)
 	wrongHost = regexp.MustCompile(`(?i)knownhosts: key (mismatch|is unknown)|host key`)
 	offered   = regexp.MustCompile(`offered (\S+) key with fingerprint (SHA256:[\w+/]+)`)
+	brokenOff = regexp.MustCompile(`(?i)ssh: (unexpected packet|disconnect|handshake failed: (EOF|read|write))|unexpected(ly)? (closed|EOF)|connection (was )?(lost|closed|reset|aborted)|broken pipe|i/o timeout`)
 	httpText  = regexp.MustCompile(`\b([45]\d\d)[: ]+[A-Z][a-z]+`)
 )
 
@@ -332,7 +333,7 @@ func broken(err error) bool {
 	var call *url.Error
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
 		errors.Is(err, net.ErrClosed) || errors.As(err, &timeout) && timeout.Timeout() || errors.As(err, &call) && fserrors.ShouldRetry(call.Err) ||
-		fserrors.IsRetryError(err) || fserrors.ShouldRetry(err)
+		fserrors.IsRetryError(err) || fserrors.ShouldRetry(err) || brokenOff.MatchString(err.Error())
 }
 
 // maxText bounds the text of an error, in bytes.

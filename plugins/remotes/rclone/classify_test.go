@@ -110,6 +110,8 @@ func TestClassify(t *testing.T) {
 		// SFTP.
 		{err: errors.New("ssh: handshake failed: ssh: unable to authenticate, attempted methods [none]"), kind: fault.Denied},
 		{err: errors.New("NewFs: ssh: handshake failed: knownhosts: key mismatch"), kind: fault.Denied},
+		{err: errors.New("NewFs: couldn't initialise SFTP: ssh: unexpected packet in response to channel open: <nil>"), kind: fault.Broken, again: true},
+		{err: errors.New("NewFs: couldn't connect SSH: ssh: handshake failed: EOF"), kind: fault.Broken, again: true},
 		{err: &sftp.StatusError{Code: 14}, kind: fault.Full},
 		{err: &sftp.StatusError{Code: 3}, kind: fault.Denied},
 		// FTP, whose numbers are not those of HTTP.

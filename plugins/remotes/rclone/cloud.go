@@ -156,21 +156,27 @@ func check(obj fs.Object, size int64) error {
 }
 
 // rename gives an uploaded object its name. Where a backend cannot rename over what is
-// there, that is deleted first.
+// there, that is deleted first. An answer can be lost: an upload that is gone, where
+// there is an object as large as it was, has its name.
 func (o *opened) rename(ctx context.Context, obj fs.Object, name string) (fs.Object, error) {
+	upload := obj.Remote()
 	moved, err := o.fs.Features().Move(ctx, obj, name)
 	if err == nil {
 		return moved, nil
 	}
-	if old, findErr := o.fs.NewObject(ctx, name); findErr == nil && ctx.Err() == nil {
-		if old.Remove(ctx) == nil {
-			moved, err = o.fs.Features().Move(ctx, obj, name)
-		}
-	}
-	if err != nil {
+	old, findErr := o.fs.NewObject(ctx, name)
+	if findErr != nil || ctx.Err() != nil {
 		return obj, err
 	}
-	return moved, nil
+	if old.Size() == obj.Size() && o.isNew(ctx, upload) {
+		return old, nil
+	}
+	if old.Remove(ctx) == nil {
+		if moved, err = o.fs.Features().Move(ctx, obj, name); err == nil {
+			return moved, nil
+		}
+	}
+	return obj, err
 }
 
 // abandon deletes what was uploaded in vain, also when ctx has ended.
