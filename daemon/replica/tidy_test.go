@@ -342,3 +342,56 @@ func (s *memState) referred(id string) (is bool) {
 	err := s.BlobRecords(context.Background(), id, func(string, int64) bool { is = true; return false })
 	return is && err == nil
 }
+
+// TestCrashTidy kills a device at every step of passes that merge, condemn and delete
+// packs. Afterwards every picture can be read, and what was to go is gone.
+func TestCrashTidy(t *testing.T) {
+	step := int64(1)
+	if testing.Short() {
+		step = 4
+	}
+	for at := int64(1); ; at += step {
+		w := newWorld(t)
+		w.packs = 20 << 10
+		laptop := w.found("laptop")
+		laptop.sync(full)
+		blobs := map[string][]byte{}
+		for i := range 5 {
+			data := noise(uint64(i), 4000)
+			id := laptop.state.addBlob(data)
+			laptop.refer(fmt.Sprint(i), id)
+			blobs[id] = data
+			laptop.sync(replica.SyncOptions{})
+		}
+		f := &fuse{}
+		laptop.fragile(f)
+		laptop.restart()
+		f.left.Store(at)
+		var err error
+		for range 2 { // one that merges and condemns, one that deletes
+			if _, err = laptop.Sync(context.Background(), full); err != nil || f.blown.Load() {
+				break
+			}
+		}
+		done := err == nil && !f.blown.Load()
+		f.left.Store(0)
+		f.blown.Store(false)
+		laptop.restart()
+		for range 3 {
+			laptop.sync(full)
+		}
+		fresh := w.restore("fresh")
+		fresh.readable(fmt.Sprint("crash at ", at), blobs)
+		laptop.well()
+		if n := packs(laptop, w.cloud); n > 2 {
+			t.Fatalf("crash at %d: %d packs are left", at, n)
+		}
+		if done {
+			if at < 20 {
+				t.Fatalf("two passes have only %d steps", at)
+			}
+			t.Logf("%d points of crash", at-1)
+			return
+		}
+	}
+}
