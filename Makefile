@@ -11,7 +11,7 @@ PREFIX  ?= $(HOME)/.local
 # One set of flags for all, so that programs and tests share what was compiled.
 export GOFLAGS := $(GOFLAGS) -trimpath
 
-.PHONY: run build install tools test race lint fuzz soak large bench cover cross clean generate
+.PHONY: run build install tools test race lint fuzz soak suites bugs large bench cover cross clean generate
 
 run: build            ## everything once, in a throw-away folder
 	@bash daemon/cmd/locker/demo.sh $(CURDIR)/$(BIN) $(CURDIR)/testdata/exports
@@ -50,8 +50,15 @@ fuzz:                 ## each fuzz target for FUZZTIME
 	    echo "$$pkg $$target"; CGO_ENABLED=0 go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; \
 	  done; done
 
-soak:                 ## the long simulations, with their seeds printed
-	LOCKER_SOAK=1 CGO_ENABLED=0 go test -v -timeout 6h -run 'Soak|Simulation|Crash|Random' ./daemon/replica/... ./daemon/store/...
+MINUTES ?= 60
+soak:                 ## the long simulations for MINUTES, with their seeds printed
+	LOCKER_SOAK=$(MINUTES) CGO_ENABLED=0 go test -v -timeout 0 -run 'Soak|Simulation|Crash|Random' ./daemon/replica/... ./daemon/store/...
+
+suites:               ## the whole of the replica's suites: attacks, slow clouds, failing calls, rules switched off
+	LOCKER_SUITES=1 CGO_ENABLED=0 go test -v -timeout 1h -run '^(TestSimulation|TestSimulationRepeats|TestHostile|TestLaggy|TestNthCall|TestRules)$$' ./daemon/replica
+
+bugs:                 ## puts known bugs back, one at a time, and sees each one caught
+	LOCKER_BUGS=1 CGO_ENABLED=0 go test -v -timeout 1h -run '^TestBugs$$' ./daemon/replica
 
 LARGE ?= 5368709120
 large:                ## one blob of 5 GB there and back: memory, disk, kills

@@ -717,10 +717,7 @@ func judgeFork(a *shot, what string) {
 
 // TestHostile attacks copies of one locker in every way, again and again.
 func TestHostile(t *testing.T) {
-	each := 170
-	if testing.Short() {
-		each = 12
-	}
+	each := howMany(4, 40, 170)
 	g := newTarget(t)
 	t.Logf("the target has %d objects", len(g.cloud))
 	base := seeds(t, 1)[0]

@@ -149,10 +149,7 @@ func (s *schedule) differ() string {
 // names in listings or have them twice, fail when they did what was asked, and cut
 // connections: no alarm, and all converge.
 func TestLaggy(t *testing.T) {
-	n := 10_000
-	if testing.Short() {
-		n = 600
-	}
+	n := howMany(200, 2000, 10_000)
 	g := newPair(t)
 	for _, d := range g.devices {
 		d.same = true

@@ -504,10 +504,7 @@ func traceLines() int {
 
 // TestSimulation runs random lives of lockers. A failure prints its seed.
 func TestSimulation(t *testing.T) {
-	n := 1000
-	if testing.Short() {
-		n = 100
-	}
+	n := howMany(60, 1000, 1000)
 	var next atomic.Int64
 	var group sync.WaitGroup
 	var requests atomic.Int64

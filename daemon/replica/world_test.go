@@ -171,7 +171,19 @@ func (w *world) same(devices ...*device) {
 var full = replica.SyncOptions{Full: true}
 
 // soak says whether the long versions of tests are to run.
-func soak() bool { return os.Getenv("LOCKER_SOAK") == "1" }
+func soak() bool { return os.Getenv("LOCKER_SOAK") != "" }
+
+// howMany is how much of a suite runs: little with -short, a share of it usually, and
+// all where LOCKER_SUITES is set (make suites).
+func howMany(short, share, all int) int {
+	switch {
+	case os.Getenv("LOCKER_SUITES") != "":
+		return all
+	case testing.Short():
+		return short
+	}
+	return share
+}
 
 // restartWithPhrase is restart with the phrase typed in again.
 func (d *device) restartWithPhrase() {
