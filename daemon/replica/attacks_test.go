@@ -600,7 +600,7 @@ func (c *attackClass) judgeUsual(a *shot, touched []string, what string, n int) 
 		a.t.Errorf("%s: false alarm of the phone: %v", what, kinds)
 	case !c.harmless && !c.open && found == 0:
 		found, _, err = a.look(a.device("laptop"))
-		if err != nil || found == 0 {
+		if err != nil || found == 0 && !a.overtaken(touched) {
 			a.t.Errorf("%s: nobody notices (%v)", what, err)
 		}
 	}
@@ -609,6 +609,19 @@ func (c *attackClass) judgeUsual(a *shot, touched []string, what string, n int) 
 	} else if n%8 == 1 && !c.open && c.name != "a member's bomb" {
 		a.healed(what)
 	}
+}
+
+// overtaken says that what was attacked is as it was, or is not needed any more: its
+// writer, in the pass in which it would have noticed, put a newer base over it.
+func (a *shot) overtaken(touched []string) bool {
+	for _, name := range touched {
+		if now := a.cloud.Object(name); now != nil && !bytes.Equal(now, a.target.cloud[name]) {
+			return false
+		}
+	}
+	fresh := a.fresh()
+	_, err := fresh.Restore(context.Background(), nil)
+	return err == nil && fresh.state.hash() == a.device("laptop").state.hash()
 }
 
 // newcomer restores a device that has the phrase alone.
