@@ -611,12 +611,13 @@ func (c *attackClass) judgeUsual(a *shot, touched []string, what string, n int) 
 	}
 }
 
-// overtaken says that what was attacked is as it was, or is not needed any more: its
-// writer, in the pass in which it would have noticed, put a newer base over it.
+// overtaken says that what was attacked is as it was, or is not needed any more, so that
+// one may do without it: its writer, in the pass in which it would have noticed, put a
+// newer base over it.
 func (a *shot) overtaken(touched []string) bool {
 	for _, name := range touched {
-		if now := a.cloud.Object(name); now != nil && !bytes.Equal(now, a.target.cloud[name]) {
-			return false
+		if !bytes.Equal(a.cloud.Object(name), a.target.cloud[name]) {
+			a.cloud.Remove(name)
 		}
 	}
 	fresh := a.fresh()
