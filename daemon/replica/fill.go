@@ -162,7 +162,12 @@ func (p *pass) planLog(ctx context.Context, rd *reading) error {
 	return nil
 }
 
-// itemsOf are the next objects to read of a log while a device is filled, up to n.
+// mostItems bounds the entries that are listed at once: a member may name any number as
+// the highest of a log.
+const mostItems = 4096
+
+// itemsOf are the next objects to read of a log while a device is filled, up to n, and of
+// entries up to mostItems.
 func (p *pass) itemsOf(rd *reading, n int) (next []fillItem) {
 	if rd.removed {
 		return nil // what counts of it is found out by ordinary reading
@@ -177,7 +182,7 @@ func (p *pass) itemsOf(rd *reading, n int) (next []fillItem) {
 		}
 		return !read && !tried
 	}
-	for number := min(peer.top(), rd.limit); number > max(peer.Read.N, rd.floor) && len(next) < n; number-- {
+	for number := min(peer.top(), rd.limit); number > max(peer.Read.N, rd.floor) && len(next) < min(n, mostItems); number-- {
 		if todo(number) {
 			next = append(next, fillItem{entry: number})
 		}
