@@ -112,7 +112,7 @@ func (w *world) pair(inviter *device, name string, o meeting) *pairing {
 // hurry is a clock for who looks for an invitation: the world's does not move.
 func (w *world) hurry() func() time.Time {
 	began := time.Now()
-	return func() time.Time { return w.now().Add(time.Since(began) * 1000) }
+	return func() time.Time { return w.now().Add(time.Since(began) * 100) }
 }
 
 func named(remotes []replica.Remote) (list []replica.Named) {
