@@ -119,7 +119,7 @@
 //	         that count, sorted; optional
 //
 // number, id and clock are the pin: the last entry of the removed device that
-// counts (0 and "" if none does) and the last revision. void (optional, sorted, in
+// counts (0 and "" if none does) and the greatest clock of its own revisions up to it. void (optional, sorted, in
 // doors alone) lists member objects by the removed device that are not to be upheld.
 //
 // A card is what a device shows of itself, and the form of a request to be admitted:

@@ -200,7 +200,7 @@ func (p *pass) find(ctx context.Context) error {
 	if err := p.readMembers(ctx, true); err != nil {
 		return err
 	}
-	if p.getSelf().Doors == 0 || len(p.sealer.Members()) == 0 {
+	if p.getSelf().Doors == 0 || len(p.everyone()) == 0 {
 		return p.noDoor(ctx)
 	}
 	if p.restoring {
