@@ -6,9 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"regexp"
 	"strings"
 
@@ -22,35 +20,41 @@ type callFunc func(ctx context.Context, l *Locker, params []byte, in *bufio.Read
 
 // calls are all that a locker answers, by name.
 var calls = map[string]callFunc{
-	"import":        call((*Locker).importFiles),
-	"imports":       call((*Locker).imports),
-	"undo":          call((*Locker).undo),
-	"query":         call((*Locker).query),
-	"get":           call((*Locker).get),
-	"put":           put,
-	"delete":        call((*Locker).delete),
-	"blob.get":      call((*Locker).blob),
-	"sync":          call((*Locker).syncNow),
-	"status":        call((*Locker).status),
-	"verify":        call((*Locker).verify),
-	"device.list":   call((*Locker).devices),
-	"device.invite": call((*Locker).deviceInvite),
-	"device.remove": call((*Locker).deviceRemove),
-	"purge":         call((*Locker).purge),
-	"remote.list":   call((*Locker).remoteList),
-	"remote.add":    call((*Locker).remoteAdd),
-	"remote.remove": call((*Locker).remoteRemove),
-	"remote.check":  call((*Locker).remoteCheck),
-	"phrase.check":  call((*Locker).phraseCheck),
-	"app.install":   call((*Locker).appInstall),
-	"app.list":      call((*Locker).appList),
-	"app.run":       call((*Locker).appRun),
-	"app.remove":    call((*Locker).appRemove),
-	"offers":        call((*Locker).offers),
-	"grant":         call((*Locker).grant),
-	"grants":        call((*Locker).grants),
-	"revoke":        call((*Locker).revoke),
-	"audit":         call((*Locker).audit),
+	"import":         call((*Locker).importFiles),
+	"imports":        call((*Locker).imports),
+	"undo":           call((*Locker).undo),
+	"query":          call((*Locker).query),
+	"get":            call((*Locker).get),
+	"put":            put,
+	"delete":         call((*Locker).delete),
+	"blob.get":       call((*Locker).blob),
+	"sync":           call((*Locker).syncNow),
+	"status":         call((*Locker).status),
+	"verify":         call((*Locker).verify),
+	"device.list":    call((*Locker).devices),
+	"device.invite":  call((*Locker).deviceInvite),
+	"device.remove":  call((*Locker).deviceRemove),
+	"purge":          call((*Locker).purge),
+	"remote.list":    call((*Locker).remoteList),
+	"remote.add":     call((*Locker).remoteAdd),
+	"remote.remove":  call((*Locker).remoteRemove),
+	"remote.check":   call((*Locker).remoteCheck),
+	"phrase.check":   call((*Locker).phraseCheck),
+	"phrase.replace": call((*Locker).phraseReplace),
+	"phrase.accept":  call((*Locker).phraseAccept),
+	"phrase.refuse":  call((*Locker).phraseRefuse),
+	"settings":       call((*Locker).changeSettings),
+	"sheet":          call((*Locker).sheet),
+	"sheet.check":    call((*Locker).sheetCheck),
+	"app.install":    call((*Locker).appInstall),
+	"app.list":       call((*Locker).appList),
+	"app.run":        call((*Locker).appRun),
+	"app.remove":     call((*Locker).appRemove),
+	"offers":         call((*Locker).offers),
+	"grant":          call((*Locker).grant),
+	"grants":         call((*Locker).grants),
+	"revoke":         call((*Locker).revoke),
+	"audit":          call((*Locker).audit),
 }
 
 // call makes a call of a function that takes parameters of type P and no input.
@@ -204,43 +208,4 @@ func (l *Locker) delete(ctx context.Context, p RecordParams, _ *answer) (any, er
 		err = failed("'locker query "+p.Collection+"' lists what is there", "not found: %s %s", p.Collection, p.ID)
 	}
 	return PutSummary{Deleted: n}, err
-}
-
-// blobPiece is how much of a blob one row of blob.get holds.
-const blobPiece = 192 << 10
-
-// blob sends the bytes of a blob in pieces, each a base64 string.
-func (l *Locker) blob(ctx context.Context, p RecordParams, a *answer) (any, error) {
-	r, _, err := l.store.OpenBlob(ctx, p.ID)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := l.replica.Blob(ctx, p.ID); err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil, failed("fields of records name blobs: see 'locker query COLLECTION'", "no device of this locker has told of a blob %s", clip(p.ID))
-			}
-			return nil, fmt.Errorf("the blob %s is not on this device, nor could it be fetched: %w", p.ID, err)
-		}
-		r, _, err = l.store.OpenBlob(ctx, p.ID)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	piece := make([]byte, blobPiece)
-	for {
-		n, err := io.ReadFull(r, piece)
-		if n > 0 {
-			if err := a.row(piece[:n]); err != nil {
-				return nil, err
-			}
-		}
-		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return nil, nil
-		case err != nil:
-			return nil, err
-		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-	}
 }

@@ -122,12 +122,8 @@ func (l *Locker) removeDevice(ctx context.Context, device, phrase string, undo [
 	if phrase == "" {
 		return l.replica.Remove(ctx, device)
 	}
-	seed, err := parsePhrase(phrase)
-	if err != nil {
+	if err := l.hold(phrase); err != nil {
 		return replica.Removal{}, err
-	}
-	if err := l.keys.Hold(seed); err != nil {
-		return replica.Removal{}, refused("look for the sheet of this locker: "+l.keys.Locker(), "%v", err)
 	}
 	defer l.keys.Forget()
 	return l.replica.Evict(ctx, device, undo...)

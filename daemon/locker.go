@@ -14,6 +14,7 @@ import (
 
 	"github.com/locker-project/locker/crypto"
 	"github.com/locker-project/locker/daemon/gate"
+	"github.com/locker-project/locker/daemon/remote"
 	"github.com/locker-project/locker/daemon/remote/fault"
 	"github.com/locker-project/locker/daemon/replica"
 	"github.com/locker-project/locker/daemon/store"
@@ -39,7 +40,12 @@ type Locker struct {
 	replica *replica.Replica
 	remotes *remotes
 
-	renewed   chan struct{}        // this device became another one: the locker has to be opened anew
+	renewed    chan struct{} // this device became another one: the locker has to be opened anew
+	limiter    *remote.Limiter
+	settingsMu sync.Mutex // guards settings
+	settings   Settings
+	network    network
+
 	importing sync.Mutex           // held by the one import, or undo, that goes on
 	syncing   chan struct{}        // holds one token: who has it syncs
 	changed   chan struct{}        // there is something to send that no change of the store tells of
@@ -118,6 +124,7 @@ func assemble(ctx context.Context, home Home, options Options, device deviceFile
 		sandbox: sync.OnceValue(func() host.Mode { return host.Probe(context.WithoutCancel(ctx)) }),
 	}
 	l.syncing <- struct{}{}
+	l.limiter = remote.NewLimiter()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
@@ -129,6 +136,9 @@ func assemble(ctx context.Context, home Home, options Options, device deviceFile
 	if err != nil {
 		return l, err
 	}
+	if err = l.loadSettings(ctx); err != nil {
+		return l, err
+	}
 	l.remotes, err = l.loadRemotes(ctx)
 	if err != nil {
 		return l, err
@@ -137,6 +147,7 @@ func assemble(ctx context.Context, home Home, options Options, device deviceFile
 	if err != nil {
 		return l, err
 	}
+	l.obey()
 	l.gate, err = gate.New(ctx, gate.Config{
 		Store: l.store, Sign: keys.Sign, Verify: keys.Verify, Device: keys.Device(), Logger: l.log,
 		Member: func(device string) bool { return slices.Contains(keys.Members(), device) },
@@ -196,6 +207,10 @@ func classify(err error) *Error {
 		e.Next = "check the remote's place; 'locker sync' on another device fills it"
 	case errors.Is(err, replica.ErrWrongPhrase):
 		e.Code, e.Next = CodeRefused, "check whether sheet and remote are of the same locker"
+	case errors.Is(err, crypto.ErrReplaced):
+		e.Code, e.Next = CodeRefused, "use the phrase of the newer sheet; 'locker phrase check' tells on a device whether one stands"
+	case errors.Is(err, replica.ErrRemoved):
+		e.Code, e.Next = CodeRefused, "see 'locker status'"
 	case errors.Is(err, replica.ErrNoInvitation), errors.Is(err, replica.ErrExpired), errors.Is(err, replica.ErrNotAdmitted):
 		e.Next = "run 'locker device invite' on the other device, and use the new code"
 	case errors.Is(err, crypto.ErrWrongCode), errors.Is(err, crypto.ErrTaken), errors.Is(err, crypto.ErrCancelled):

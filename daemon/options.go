@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"github.com/locker-project/locker/crypto"
 	"github.com/locker-project/locker/plugins/host"
 )
 
@@ -36,6 +37,7 @@ type SetUp struct {
 	Passphrase string
 	// Phrase is the recovery phrase ([Restore]).
 	Phrase string
+	held   *crypto.Seed // the phrase of a restore that goes on
 	// PhraseOut is a file to be made for the new recovery phrase ([Init]); empty is
 	// none.
 	PhraseOut string

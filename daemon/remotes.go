@@ -155,15 +155,25 @@ func (l *Locker) openRemote(s remoteSetting) (*openRemote, error) {
 	o := &openRemote{setting: s, close: func() error { return nil }}
 	if s.Spec.Kind == remote.KindFolder {
 		folder, err := remote.Folder(s.Spec.Root)
-		o.Remote = folder
+		if err == nil {
+			o.Remote = l.limited(folder)
+		}
 		return o, err
 	}
 	plugin := remote.Plugin(func(ctx context.Context) (remote.Client[plugins.RemoteObject], func(), error) {
 		return l.startRclone(ctx, o)
 	}, remoteIdle)
 	o.breaker = remote.NewBreaker(plugin)
-	o.Remote, o.close = o.breaker, plugin.Close
+	o.Remote, o.close = l.limited(o.breaker), plugin.Close
 	return o, nil
+}
+
+// limited is a remote within the owner's limits.
+func (l *Locker) limited(r replica.Remote) replica.Remote {
+	if l.limiter == nil { // there is no locker yet
+		return r
+	}
+	return l.limiter.Limit(r)
 }
 
 // A broken remote is one whose settings cannot be used on this device.

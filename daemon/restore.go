@@ -77,9 +77,7 @@ func restoreLocked(ctx context.Context, home Home, s SetUp, seed crypto.Seed) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := keys.Hold(seed); err != nil {
-		return nil, refused("use the phrase of that locker, or name another folder with --home", "%s holds another locker, %s", string(home), device.Locker)
-	}
+	s.held = &seed
 	switch device.Restoring {
 	case restoreNew:
 		return fill(ctx, home, s, device, keys, [32]byte(secret.Store))
@@ -107,7 +105,7 @@ func restoreFresh(ctx context.Context, home Home, s SetUp, seed crypto.Seed) (*R
 	if err := home.noteSetUp(setUpNote{Command: "locker restore"}); err != nil {
 		return nil, err
 	}
-	keys, err := crypto.Recover(seed, s.deviceName())
+	keys, err := s.recover(ctx, home, seed)
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +122,37 @@ func restoreFresh(ctx context.Context, home Home, s SetUp, seed crypto.Seed) (*R
 	return fill(ctx, home, s, device, keys, storeKey)
 }
 
+// recover makes the keys of a new device from the phrase: of one that replaced another,
+// the remote has what it needs to find the locker.
+func (s SetUp) recover(ctx context.Context, home Home, seed crypto.Seed) (*crypto.Keyring, error) {
+	place, err := meetingPlace(home, s)
+	if err != nil {
+		return nil, err
+	}
+	object, err := replica.Find(ctx, []replica.Named{{Name: "main", Remote: place}}, crypto.FinderName(seed))
+	if err := errors.Join(err, place.close()); err != nil {
+		return nil, err
+	}
+	if object == nil {
+		return crypto.Recover(seed, s.deviceName())
+	}
+	return crypto.RecoverReplaced(seed, object, s.deviceName())
+}
+
+// holdPhrase has the keys of a restore that goes on hold the phrase, once it is known
+// which one stands.
+func (s SetUp) holdPhrase(home Home, keys *crypto.Keyring) error {
+	if s.held == nil {
+		return nil
+	}
+	if err := keys.Hold(*s.held); errors.Is(err, crypto.ErrReplaced) {
+		return refused("use the phrase that replaced it", "%v", err)
+	} else if err != nil {
+		return refused("use the phrase of that locker, or name another folder with --home", "%s holds another locker, %s", string(home), keys.Locker())
+	}
+	return nil
+}
+
 // fill brings everything to a device that has nothing, or not all of it.
 func fill(ctx context.Context, home Home, s SetUp, device deviceFile, keys *crypto.Keyring, storeKey [32]byte) (restored *Restored, err error) {
 	l, err := assemble(ctx, home, s.Options, device, keys, storeKey)
@@ -137,6 +166,9 @@ func fill(ctx context.Context, home Home, s SetUp, device deviceFile, keys *cryp
 			err = errors.Join(err, home.forget()) // no remote has heard of this device
 		}
 	}()
+	if err := s.holdPhrase(home, keys); err != nil {
+		return nil, err
+	}
 	if _, list, _ := l.remotes.get(""); len(list) == 0 {
 		if err := l.firstRemote(ctx, s.Remote, false); err != nil {
 			return nil, err
@@ -229,6 +261,9 @@ func inspect(ctx context.Context, home Home, s SetUp, device deviceFile, keys *c
 		return false, false, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
+	if err := s.holdPhrase(home, keys); err != nil {
+		return false, false, err
+	}
 	status, err := l.replica.Status(ctx)
 	cloned = slices.ContainsFunc(status.Alarms, func(n replica.Notice) bool {
 		return (n.Kind == "ahead" || n.Kind == "removed") && n.Device == keys.Device()
@@ -238,7 +273,8 @@ func inspect(ctx context.Context, home Home, s SetUp, device deviceFile, keys *c
 
 // becomeAnother gives a clone keys of its own. The data stays.
 func becomeAnother(ctx context.Context, home Home, s SetUp, seed crypto.Seed, storeKey [32]byte) (*Restored, error) {
-	keys, err := crypto.Recover(seed, s.deviceName())
+	s.held = nil
+	keys, err := s.recover(ctx, home, seed)
 	if err != nil {
 		return nil, err
 	}
@@ -260,6 +296,9 @@ func rejoin(ctx context.Context, home Home, s SetUp, device deviceFile, keys *cr
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
+	if err := s.holdPhrase(home, keys); err != nil {
+		return nil, err
+	}
 	if _, err := l.replica.Restore(ctx, s.progress); err != nil {
 		return nil, err
 	}

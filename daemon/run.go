@@ -147,6 +147,12 @@ func (l *Locker) pass(ctx context.Context, o replica.SyncOptions) (replica.Summa
 	if _, list, _ := l.remotes.get(""); len(list) == 0 {
 		return replica.Summary{}, nil
 	}
+	may := l.allowed(ctx)
+	if !may.Sync {
+		l.log.Debug("no sync", "why", may.Why)
+		return replica.Summary{}, nil
+	}
+	o.Metered = !may.Bulk
 	s, err := l.sync(ctx, o)
 	for name, why := range s.Failed {
 		l.log.Warn("a remote could not be synced with", "remote", name, "err", why)

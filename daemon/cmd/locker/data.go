@@ -284,7 +284,7 @@ func (c *cli) deleteCommand() *cobra.Command {
 
 func (c *cli) blobCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "blob", Short: "Read large bytes: pictures, attachments, raw exports"}
-	var out string
+	var out, part string
 	get := &cobra.Command{
 		Use:     "get ID",
 		Short:   "Write a blob to standard output or a file",
@@ -307,13 +307,14 @@ func (c *cli) blobCommand() *cobra.Command {
 				}()
 				w = f
 			}
-			return c.call(cmd.Context(), "blob get", "blob.get", daemon.RecordParams{ID: args[0]}, nil, func(raw json.RawMessage) error {
+			return c.call(cmd.Context(), "blob get", "blob.get", daemon.BlobParams{ID: args[0], Range: part}, nil, func(raw json.RawMessage) error {
 				return writeBase64(w, raw)
 			}, nil)
 		},
 	}
 	get.Flags().StringVarP(&out, "out", "o", "", "file to write, which must not exist")
-	cmd.AddCommand(get)
+	get.Flags().StringVar(&part, "range", "", "only this part: FIRST-LAST, FIRST- or -COUNT, in bytes from 0 on")
+	cmd.AddCommand(get, c.cacheCommand())
 	return cmd
 }
 

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,7 +95,7 @@ func (c *cli) showInvitation(in daemon.Invitation, drawn bool) error {
 }
 
 func (c *cli) joinCommand() *cobra.Command {
-	var remote, remoteFile, codeFile, name string
+	var remote, remoteFile, codeFile, name, signIn string
 	cmd := &cobra.Command{
 		Use:   "join",
 		Short: "Make this device one of a locker, with a code that another device shows",
@@ -108,7 +110,7 @@ goes on with the same command.`,
 			if err != nil {
 				return err
 			}
-			spec, err := remoteSpec(remote, remoteFile)
+			spec, err := c.signedIn(cmd.Context(), remote, remoteFile, signIn)
 			if err != nil {
 				return err
 			}
@@ -144,6 +146,7 @@ goes on with the same command.`,
 	f := cmd.Flags()
 	f.StringVar(&remote, "remote", "", "where the sealed objects are: dir:PATH or rclone:REMOTE:PATH")
 	f.StringVar(&remoteFile, "remote-file", "", "file whose first line is the remote, for one that holds secrets")
+	signInFlag(f, &signIn)
 	f.StringVar(&codeFile, "code-file", "", "file whose first line is the code")
 	f.StringVar(&name, "name", "", "name of this device (default: the host's)")
 	return cmd
@@ -237,4 +240,31 @@ func because(why string) string {
 		return ""
 	}
 	return ": " + why
+}
+
+// stillYours asks which devices are still the owner's after a restore, which is the one
+// defence against a cloud that keeps a removal back. Those that are not are removed with
+// the phrase's word.
+func (c *cli) stillYours(ctx context.Context, devices []daemon.Device, phrase, passphrase string) error {
+	others := slices.DeleteFunc(slices.Clone(devices), func(d daemon.Device) bool { return d.This || d.Removed })
+	if len(others) == 0 || !isTerminal(c.in) {
+		c.say("Is that what you expect, and are all of them still yours? If not: 'locker device remove', a live device nearby, or a second remote.")
+		return nil
+	}
+	in := bufio.NewReader(c.in)
+	for _, d := range others {
+		fmt.Fprint(c.err, plain(fmt.Sprintf("Is %s (%s) still yours? [Y/n] ", d.Name, lastSeen(d))))
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		if answer := strings.ToLower(strings.TrimSpace(line)); answer != "n" && answer != "no" {
+			continue
+		}
+		err = one(c, ctx, "device remove", "device.remove", daemon.RemoveParams{Device: d.ID, Phrase: phrase, Passphrase: passphrase}, c.showRemoval)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

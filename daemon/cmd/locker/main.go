@@ -116,7 +116,7 @@ A first walk:
 			root.AddCommand(cmd)
 		}
 	}
-	add("start", c.initCommand(), c.restoreCommand(), c.phraseCommand())
+	add("start", c.initCommand(), c.restoreCommand(), c.phraseCommand(), c.sheetCommand())
 	add("data", c.importCommand(), c.importsCommand(), c.undoCommand(), c.queryCommand(), c.getCommand(), c.putCommand(), c.deleteCommand(), c.purgeCommand(), c.blobCommand())
 	add("sync", c.syncCommand(), c.statusCommand(), c.verifyCommand(), c.deviceCommand(), c.remoteCommand())
 	add("apps", c.appCommand(), c.offersCommand(), c.grantCommand(), c.grantsCommand(), c.revokeCommand(), c.auditCommand())

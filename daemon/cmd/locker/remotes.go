@@ -12,7 +12,7 @@ import (
 func (c *cli) remoteCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "remote", Short: "Manage the places that keep sealed objects"}
 	var params daemon.RemoteParams
-	var file string
+	var file, signIn string
 	add := &cobra.Command{
 		Use:   "add NAME [SPEC]",
 		Short: "Add a remote",
@@ -25,7 +25,7 @@ func (c *cli) remoteCommand() *cobra.Command {
 				params.Spec = args[1]
 			}
 			var err error
-			if params.Spec, err = remoteSpec(params.Spec, file); err != nil {
+			if params.Spec, err = c.signedIn(cmd.Context(), params.Spec, file, signIn); err != nil {
 				return err
 			}
 			if params.Spec == "" {
@@ -40,6 +40,7 @@ func (c *cli) remoteCommand() *cobra.Command {
 			})
 		},
 	}
+	signInFlag(add.Flags(), &signIn)
 	add.Flags().StringVar(&file, "remote-file", "", "file whose first line is the spec, for one that holds secrets")
 	ls := &cobra.Command{
 		Use: "list", Short: "List the remotes", Example: "  locker remote list", Args: cobra.NoArgs,
@@ -89,7 +90,7 @@ use the same place go on using it.`,
 			})
 		},
 	}
-	cmd.AddCommand(add, ls, remove, check)
+	cmd.AddCommand(add, ls, remove, check, c.limitCommand())
 	return cmd
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 func (c *cli) initCommand() *cobra.Command {
-	var remote, remoteFile, phraseOut, name string
+	var remote, remoteFile, phraseOut, name, signIn string
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make a new locker on this device",
@@ -34,7 +34,7 @@ rclone:mycloud:locker.`,
 			if err != nil {
 				return err
 			}
-			spec, err := remoteSpec(remote, remoteFile)
+			spec, err := c.signedIn(cmd.Context(), remote, remoteFile, signIn)
 			if err != nil {
 				return err
 			}
@@ -65,6 +65,7 @@ rclone:mycloud:locker.`,
 	f := cmd.Flags()
 	f.StringVar(&remote, "remote", "", "where to keep sealed objects: dir:PATH or rclone:REMOTE:PATH")
 	f.StringVar(&remoteFile, "remote-file", "", "file whose first line is the remote, for one that holds secrets")
+	signInFlag(f, &signIn)
 	f.StringVar(&phraseOut, "phrase-out", "", "write the recovery phrase to this new file instead of showing it")
 	f.StringVar(&name, "name", "", "name of this device (default: the host's)")
 	return cmd
@@ -122,7 +123,7 @@ func remoteSpec(spec, file string) (string, error) {
 }
 
 func (c *cli) restoreCommand() *cobra.Command {
-	var remote, remoteFile, phraseFile, name string
+	var remote, remoteFile, phraseFile, name, sheet, signIn string
 	var noWait bool
 	cmd := &cobra.Command{
 		Use:   "restore",
@@ -141,7 +142,7 @@ data is here, and leaves the rest to the daemon.`,
 			if err != nil {
 				return err
 			}
-			spec, err := remoteSpec(remote, remoteFile)
+			spec, err := c.signedIn(cmd.Context(), remote, remoteFile, signIn)
 			if err != nil {
 				return err
 			}
@@ -176,15 +177,21 @@ data is here, and leaves the rest to the daemon.`,
 			}
 			c.say("How fresh this is cannot be proved from one cloud alone. The newest sign of life of each device:")
 			c.showDevices(restored.Devices)
-			c.say("Is that what you expect, and are all of them still yours? If not, bring a live device near, or check a second remote.")
-			return nil
+			if sheet != "" {
+				if err := c.checkSheet(cmd.Context(), sheet); err != nil {
+					return err
+				}
+			}
+			return c.stillYours(cmd.Context(), restored.Devices, phrase, pass)
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&remote, "remote", "", "where the sealed objects are: dir:PATH or rclone:REMOTE:PATH")
 	f.StringVar(&remoteFile, "remote-file", "", "file whose first line is the remote, for one that holds secrets")
+	signInFlag(f, &signIn)
 	f.StringVar(&phraseFile, "phrase-file", "", "file that holds the recovery phrase")
 	f.StringVar(&name, "name", "", "name of this device (default: the host's)")
+	f.StringVar(&sheet, "sheet-file", "", "compare with the groups of the recovery sheet in this file")
 	f.BoolVar(&noWait, "no-wait", false, "end once the newest data is here; the daemon brings the rest")
 	return cmd
 }
