@@ -11,7 +11,7 @@ PREFIX  ?= $(HOME)/.local
 # One set of flags for all, so that programs and tests share what was compiled.
 export GOFLAGS := $(GOFLAGS) -trimpath
 
-.PHONY: run build install tools test race lint fuzz soak suites bugs large bench cover cross clean generate
+.PHONY: run build install tools test race lint fuzz soak suites bugs large bench bench-live bench-upload plots cover cross clean generate
 
 run: build            ## everything once, in a throw-away folder
 	@bash daemon/cmd/locker/demo.sh $(CURDIR)/$(BIN) $(CURDIR)/testdata/exports
@@ -66,6 +66,17 @@ large:                ## one blob of 5 GB there and back: memory, disk, kills
 
 bench:                ## the benchmarks that the README records
 	CGO_ENABLED=0 go test -run '^$$' -bench . -benchtime 3x -timeout 60m ./crypto ./daemon/store ./daemon/replica ./daemon/gate ./plugins/host ./daemon/cmd/locker
+
+bench-live:           ## one change of a million records, and news between two devices, 50 ms from an S3
+	CGO_ENABLED=0 go test -run '^$$' -bench 'OneChange|News' -benchtime 15x -timeout 30m ./daemon/cmd/locker
+
+bench-upload:         ## the first upload of a million records and 1 GB of pictures, and their restore
+	LOCKER_BENCH_RECORDS=1000000 LOCKER_BENCH_PICTURES=340 CGO_ENABLED=0 go test -run '^$$' -bench FirstUpload -benchtime 1x -timeout 30m ./daemon/replica
+
+plots:                ## what things cost against size, counted: daemon/replica/plots/
+	@mkdir -p daemon/replica/plots
+	LOCKER_PLOTS=$(CURDIR)/daemon/replica/plots LOCKER_PLOT_RECORDS=1000000 CGO_ENABLED=0 go test -count=1 -timeout 30m -run '^TestPlots$$' ./daemon/replica
+	LOCKER_YEAR=$(CURDIR)/daemon/replica/plots/year.md CGO_ENABLED=0 go test -count=1 -timeout 30m -run '^TestYear$$' ./daemon
 
 cover:                ## coverage by package
 	CGO_ENABLED=0 go test -timeout 30m -coverprofile=cover.out ./... && go tool cover -func=cover.out | tail -1
