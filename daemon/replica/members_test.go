@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,8 +87,10 @@ func (c curtain) Delete(ctx context.Context, names ...string) error {
 	return c.a.stage.cloud.Delete(ctx, names...)
 }
 
-func newStage(t testing.TB, seed uint64) *stage {
-	s := &stage{world: newWorld(t), rnd: rand.New(rand.NewPCG(seed, 7)), put: map[string]putBy{}}
+func newStage(t testing.TB, seed uint64, off replica.Rules) *stage {
+	w := newWorld(t)
+	w.off = off
+	s := &stage{world: w, rnd: rand.New(rand.NewPCG(seed, 7)), put: map[string]putBy{}}
 	a := s.actor()
 	a.device = s.found("device0", curtain{a})
 	s.devices = append(s.devices, a)
@@ -374,15 +377,47 @@ func stages(t *testing.T, runs int, f func(t *testing.T, seed uint64)) {
 // When all is shown all members hold the same, know the same members, and a fresh
 // device is restored to the same, even after those that are out deleted their logs.
 func TestMembers(t *testing.T) {
-	stages(t, 25, func(t *testing.T, seed uint64) {
-		s := newStage(t, seed)
-		for range 1 + s.rnd.IntN(3) {
-			s.join()
-			s.devices[0].try(full)
-		}
-		for range 60 {
-			s.step()
-		}
-		s.settle()
-	})
+	stages(t, 25, func(t *testing.T, seed uint64) { play(t, seed, replica.Rules{}) })
+}
+
+// play is one history, with some rules switched off.
+func play(t testing.TB, seed uint64, off replica.Rules) {
+	s := newStage(t, seed, off)
+	for range 1 + s.rnd.IntN(3) {
+		s.join()
+		s.devices[0].try(full)
+	}
+	for range 60 {
+		s.step()
+	}
+	s.settle()
+}
+
+// A witness is a test whose failure is an error, and ends the goroutine.
+type witness struct {
+	testing.TB
+	failed error
+}
+
+func (r *witness) Helper()             {}
+func (r *witness) Log(...any)          {}
+func (r *witness) Logf(string, ...any) {}
+
+func (r *witness) Fatal(args ...any) { r.Fatalf("%s", fmt.Sprint(args...)) }
+
+func (r *witness) Fatalf(format string, args ...any) {
+	r.failed = fmt.Errorf(format, args...)
+	runtime.Goexit()
+}
+
+// members is play whose failure is an error.
+func members(t testing.TB, seed uint64, off replica.Rules) error {
+	r := &witness{TB: t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		play(r, seed, off)
+	}()
+	<-done
+	return r.failed
 }

@@ -31,6 +31,7 @@ func TestRules(t *testing.T) {
 				run  func(seed uint64, i int, r replica.Rules) error
 			}{
 				{"simulation", 60, simulation},
+				{"members", 60, func(seed uint64, _ int, r replica.Rules) error { return members(t, seed, r) }},
 				{"laggy", 100, func(seed uint64, _ int, r replica.Rules) error { return pair.without(r).schedule(t, seed).run() }},
 				{"hostile", 6 * len(attackClasses), func(seed uint64, i int, r replica.Rules) error { return whole.without(r).attack(t, seed, i) }},
 				{"simulation", 1500, simulation},

@@ -18,6 +18,7 @@ type world struct {
 	t     testing.TB
 	cloud *replicatest.Cloud
 	seed  crypto.Seed
+	off   replica.Rules // what of the protocol is switched off
 	mu    sync.Mutex
 	time  time.Time
 	often bool // devices compact their logs often
@@ -87,7 +88,7 @@ func (d *device) start() error {
 		config.SmallPacks(d.w.packs, int64(4*d.w.packs))
 	}
 	var err error
-	d.Replica, err = replica.New(context.Background(), config)
+	d.Replica, err = replica.New(context.Background(), config.Without(d.w.off))
 	return err
 }
 
