@@ -117,9 +117,6 @@ func (r *Replica) stated(ref Ref, id string) {
 func (p *pass) readOf(ctx context.Context, device string, thorough bool) (news bool, err error) {
 	peer := p.peer(device)
 	if device == p.sealer.Device() {
-		if !thorough {
-			return false, nil
-		}
 		return p.readOwn(ctx)
 	}
 	for {
