@@ -394,7 +394,7 @@ func (a *shot) large() (names []string) {
 func (a *shot) forge(plain []byte) {
 	length := int(binary.LittleEndian.Uint32(plain[4:]))
 	header := plain[8 : 8+length-64]
-	switch a.rnd.IntN(5) {
+	switch a.rnd.IntN(6) {
 	case 0: // a signature of the attacker's
 		for i := range 64 {
 			plain[8+length-64+i] = byte(a.rnd.Uint32())
@@ -410,7 +410,27 @@ func (a *shot) forge(plain []byte) {
 	case 4:
 		i := bytes.Index(header, []byte(`"clock":"`)) + len(`"clock":"`)
 		header[i] = 'f'
+	case 5: // a payload as long as the one that was signed, and in good form
+		payload := plain[8+length : 8+length+payloadLength(header)]
+		change := `{"collection":"notes","id":"evil","class":"owner","clock":"0000000000000001","device":"x","fields":{"text":"\"evil\""}`
+		if room := len(payload) - len(raw(change+"}\n")); room >= 0 {
+			copy(payload, raw(change+strings.Repeat(" ", room)+"}\n"))
+		} else {
+			plain[8+length-64] ^= 1
+		}
 	}
+}
+
+// payloadLength is what a header says of its payload.
+func payloadLength(header []byte) (n int) {
+	_, rest, _ := bytes.Cut(header, []byte(`,"length":`))
+	for _, c := range rest {
+		if c < '0' || c > '9' {
+			return n
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n
 }
 
 // downgraded is a plaintext in a form that no version has, or a weaker one would.
