@@ -77,10 +77,10 @@ func (f *forger) makeReplacements() {
 		f.t.Helper()
 		r := Ref{"door", phrase, number, ""}
 		number++
-		signed, front := f.signed(f.laptop, func(h *header) {
+		signed, _ := f.signed(f.laptop, func(h *header) {
 			h.Kind, h.Writer, h.Number, h.Epoch, h.To = "door", phrase, r.Number, doorEpoch, to
 		})
-		front = f.frame(signed, ed25519.Sign(f.laptop.holds.root, f.laptop.message("object", signed)))
+		front := f.frame(signed, ed25519.Sign(f.laptop.holds.root, f.laptop.message("object", signed)))
 		object, err := encrypt(f.laptop.door.Recipient(), front, f.frames)
 		if err != nil {
 			f.t.Fatal(err)

@@ -27,7 +27,6 @@ type pairing struct {
 	inviter, joiner error
 	fingerprint     string
 	code            crypto.Code
-	device          *device // the new one, if it joined
 }
 
 // meeting says how the two sides meet; the zero one is as it should be.

@@ -3,7 +3,6 @@ package replica_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime/debug"
@@ -88,7 +87,7 @@ func BenchmarkFirstUpload(b *testing.B) {
 		b.ReportMetric(float64(restored.Records)/took.Seconds(), "records/s-restore")
 		b.ReportMetric(peak(), "MB-peak-restore")
 		if x, y := d.store.StateHash(), phone.store.StateHash(); x != y {
-			b.Fatal(fmt.Sprintf("state hashes %s and %s", x, y))
+			b.Fatalf("state hashes %s and %s", x, y)
 		}
 	}
 }

@@ -69,18 +69,6 @@ func cpu(t testing.TB, pid int) time.Duration {
 	return time.Duration(sum) * 10 * time.Millisecond
 }
 
-// quiet waits until nobody asks the bucket anything for a moment.
-func (b *bucket) quiet(t testing.TB, still time.Duration) {
-	t.Helper()
-	last := time.Now()
-	eventually(t, "quiet", 2*time.Minute, func() bool {
-		if r, _, _ := b.counted(); total(r) > 0 {
-			last = time.Now()
-		}
-		return time.Since(last) > still
-	})
-}
-
 // BenchmarkOneChange writes one record to a locker that has many and a remote 50 ms
 // away, and reports what that costs.
 func BenchmarkOneChange(b *testing.B) {
