@@ -55,7 +55,48 @@ func (r *Replica) stage(ctx context.Context, self *selfNote, n notes, objects ..
 		}
 		n.set(outKey(self.Seq), out)
 	}
-	return r.setSelf(ctx, self, n)
+	if err := r.setSelf(ctx, self, n); err != nil {
+		return err
+	}
+	if last := len(objects) - 1; last >= 0 && len(objects[last].object) >= hotSize {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.hot = hotObject{self.Seq, objects[last].object}
+	}
+	return nil
+}
+
+// hotSize is how large an object is that is not read again from its file, and checked,
+// by who sends it at once.
+const hotSize = 1 << 20
+
+// A hotObject is the newest line of the outbox, still in memory.
+type hotObject struct {
+	seq    uint64
+	object []byte
+}
+
+// keptOf returns the sealed bytes of a line of the outbox, read into the link's memory
+// where they are not in memory still.
+func (p *pass) keptOf(l *link, seq uint64, out outNote) ([]byte, error) {
+	p.mu.Lock()
+	hot := p.hot
+	p.mu.Unlock()
+	if hot.seq == seq && hot.object != nil {
+		return hot.object, nil
+	}
+	object, err := p.keptInto(out.Ref, out.Sum, l.room)
+	if err == nil {
+		l.room = object
+	}
+	return object, err
+}
+
+// cool forgets what is in memory of the outbox.
+func (r *Replica) cool() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hot = hotObject{}
 }
 
 // setSelf stores notes together with a new self.
@@ -185,10 +226,8 @@ func (p *pass) sendOne(ctx context.Context, l *link, seq uint64, out outNote, n 
 	case out.Gone:
 		return nil
 	}
-	object, err := p.keptInto(out.Ref, out.Sum, l.room)
-	if err == nil {
-		l.room = object
-	} else {
+	object, err := p.keptOf(l, seq, out)
+	if err != nil {
 		if object, err = p.fromRemotes(ctx, out, err); err != nil {
 			return err
 		}

@@ -262,6 +262,7 @@ type Replica struct {
 	checked  map[string]bool  // the remotes on which this process made the clone check
 	synced   map[string]int64 // when a remote last had everything, ms
 	rate     *fillRate        // how fast a filling goes
+	hot      hotObject        // what was staged last, if it is large
 }
 
 // New returns a replica. It reads its notes and gives the keyring what is known of

@@ -85,6 +85,7 @@ func (r *Replica) begin(ctx context.Context, o SyncOptions) (*pass, func(), erro
 	self.Last = now
 	r.remember(self)
 	return p, func() {
+		r.cool()
 		if err := r.codec.rest(); err != nil {
 			r.log.Warn("memory is not given up", "err", err)
 		}
