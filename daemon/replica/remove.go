@@ -40,8 +40,9 @@ func (r *Replica) Remove(ctx context.Context, device string) (Removal, error) {
 	if p.getSelf().Fill != nil {
 		return Removal{}, errFilling
 	}
+	senior := p.senior(device)
 	err = p.removeDevice(ctx, device)
-	return p.removal(ctx, device, err)
+	return p.removal(ctx, device, senior, err)
 }
 
 // Evict is Remove with the word of the recovery phrase, which the keyring must hold.
@@ -59,28 +60,35 @@ func (r *Replica) Evict(ctx context.Context, device string, undo ...string) (Rem
 		return Removal{}, errFilling
 	}
 	err = p.evict(ctx, device, undo)
-	return p.removal(ctx, device, err)
+	return p.removal(ctx, device, false, err)
 }
 
-// removal ends a pass that removed a device.
-func (p *pass) removal(ctx context.Context, device string, failed error) (Removal, error) {
+// senior says whether a device wins where it and this one remove each other unawares.
+func (p *pass) senior(device string) bool {
+	order := p.sealer.Seniority()
+	other, self := slices.Index(order, device), slices.Index(order, p.sealer.Device())
+	return other >= 0 && (self < 0 || other < self)
+}
+
+// removal ends a pass that removed a device, which was senior to this one or not.
+func (p *pass) removal(ctx context.Context, device string, senior bool, failed error) (Removal, error) {
 	summary, err := p.finish(ctx, failed)
 	pin, out := p.sealer.PinOf(device)
-	return Removal{Summary: summary, Device: device, Entries: pin.Number, Standing: out, Left: p.left(device)}, err
+	return Removal{Summary: summary, Device: device, Entries: pin.Number, Standing: out, Left: p.left(device, senior)}, err
 }
 
 // left is what removing a device does not do.
-func (p *pass) left(device string) []string {
+func (p *pass) left(device string, senior bool) []string {
 	name := p.nameOf(device)
 	list := []string{
 		fmt.Sprintf("revoke the login of %s at every cloud that keeps this locker, and change the passwords that it knew: with them it can delete everything there", name),
 		fmt.Sprintf("%s keeps what it has read; what changes from now on it cannot read", name),
 		fmt.Sprintf("what %s wrote and this device has not read is not taken, except where another device had read it", name),
 	}
-	if senior := p.sealer.Seniority(); slices.Index(senior, device) > slices.Index(senior, p.sealer.Device()) {
+	if !senior {
 		return list
 	}
-	return append(list, fmt.Sprintf("%s is, or was, senior to this device: if it removes this one without having seen its own removal, that wins; removing it with the recovery phrase settles it", name))
+	return append(list, fmt.Sprintf("%s was senior to this device: if it removes this one without having seen its own removal, that wins; removing it with the recovery phrase settles it", name))
 }
 
 // removable says why a device cannot be removed from here.

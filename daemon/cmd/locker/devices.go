@@ -194,14 +194,15 @@ removal, and --undo names devices that the removed one had removed, or let in.`,
 }
 
 func (c *cli) showRemoval(r daemon.Removed) error {
-	for _, left := range r.Left {
-		defer c.say("Not done by this: %s", left)
-	}
 	if !r.Standing {
 		return &daemon.Error{Code: daemon.CodeRefused, Message: fmt.Sprintf("%s (%s) is still in: a device senior to this one has removed this one before", r.Name, r.Device),
 			Next: "settle it with the recovery phrase: 'locker device remove " + r.Device + " --phrase'"}
 	}
 	c.say("%s (%s) is removed. Of what it wrote, %d entries count: those that this device had read.", r.Name, r.Device, r.Entries)
+	c.say("What this does not do:")
+	for _, left := range r.Left {
+		c.say("- %s", left)
+	}
 	return nil
 }
 
