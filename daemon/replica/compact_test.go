@@ -156,6 +156,10 @@ func TestCompactAbsent(t *testing.T) {
 // TestCompactCrash kills a device at every step of passes that compact and delete.
 // Whatever the step, nothing is lost for anybody, and what is left is bounded.
 func TestCompactCrash(t *testing.T) {
+	stride := int64(howMany(40, 16, 0)) // steps that are passed over between two crashes
+	if soak() {
+		stride = 0
+	}
 	last := int64(0)
 	for at := int64(1); ; at += 1 + last/40 { // further apart where steps are alike
 		w, laptop, phone := compacted(t)
@@ -201,9 +205,7 @@ func TestCompactCrash(t *testing.T) {
 			t.Logf("crashes up to step %d", at)
 			return
 		}
-		if testing.Short() {
-			at += 40
-		}
+		at += stride
 	}
 }
 
