@@ -19,7 +19,7 @@ const (
 	lookShare = 40
 	lookLeast = 750 * time.Millisecond
 	lookFlows = 40 * time.Minute // for so long news flows
-	lookMost  = 9 * time.Minute
+	lookMost  = 8 * time.Minute
 	doorEvery = 3 * lookMost // whether a device has joined
 	doorSpare = time.Minute  // where passes are more frequent than planned
 	fullEvery = 24 * time.Hour
@@ -257,14 +257,15 @@ func (p *pass) poll(ctx context.Context) error {
 	next, most := "", -1.0
 	for _, device := range p.polled() {
 		l := p.late(p.peer(device).Looked, p.lookAgain(device))
-		if turn := p.late(p.peer(device).Looked, lookMost); turn >= 1 {
-			l = max(l, hurry*turn) // where passes are rarer than planned
+		if turn := p.late(p.peer(device).Looked, lookMost); turn >= 0.5 {
+			l = max(l, hurry*turn) // many may be due at once, and news of one flow between
 		}
 		if l > most {
 			next, most = device, l
 		}
 	}
-	due := p.late(doors, doorEvery) >= 1 && most < hurry
+	turn := p.late(doors, doorEvery)
+	due := turn >= 1 && hurry*turn > most
 	spare := p.late(doors, doorSpare) >= 1 && most < 0.5
 	if next == "" || due || spare {
 		return p.pollDoors(ctx)
