@@ -11,7 +11,7 @@ PREFIX  ?= $(HOME)/.local
 # One set of flags for all, so that programs and tests share what was compiled.
 export GOFLAGS := $(GOFLAGS) -trimpath
 
-.PHONY: run build install tools test race lint fuzz soak suites bugs large bench bench-live bench-upload plots cover cross clean generate
+.PHONY: run build install tools test race lint fuzz soak suites bugs large bench bench-live bench-upload bench-peers plots cover cross clean generate
 
 run: build            ## everything once, in a throw-away folder
 	@bash daemon/cmd/locker/demo.sh $(CURDIR)/$(BIN) $(CURDIR)/testdata/exports
@@ -72,6 +72,10 @@ bench-live:           ## one change of a million records, and news between two d
 
 bench-upload:         ## the first upload of a million records and 1 GB of pictures, and their restore
 	LOCKER_BENCH_RECORDS=1000000 LOCKER_BENCH_PICTURES=340 CGO_ENABLED=0 go test -run '^$$' -bench FirstUpload -benchtime 1x -timeout 30m ./daemon/replica
+
+bench-peers:          ## the same data saved by restic, borg and rclone, what is installed of them
+	@bash .ci/peers
+	LOCKER_BENCH_RECORDS=1000000 LOCKER_BENCH_PICTURES=340 CGO_ENABLED=0 go test -v -run '^$$' -bench Peers -benchtime 1x -timeout 60m ./daemon/replica
 
 plots:                ## what things cost against size, counted: daemon/replica/plots/
 	@mkdir -p daemon/replica/plots
