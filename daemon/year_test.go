@@ -220,7 +220,7 @@ func TestYear(t *testing.T) {
 	}
 	t.Log("\n" + table.String())
 	if path := os.Getenv("LOCKER_YEAR"); path != "" {
-		head := "# Requests in a year\n\nCounted with the real pace, replica and store on made-up time (`make plots`): a second day like the one before, times 365. A day with changes has eight sittings of nine minutes; devices take turns. Prices are list prices for requests alone, without free tiers.\n\n"
+		head := "# Requests in a year\n\nCounted with the real pace, replica and store on made-up time (`make plots`): a second day like the one before, times 365. A day with changes has eight sittings of nine minutes; devices take turns. Prices are the providers' list prices of 2025 for requests alone, about, without free tiers.\n\n"
 		if err := os.WriteFile(filepath.Clean(path), []byte(head+table.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
