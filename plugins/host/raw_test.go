@@ -69,7 +69,9 @@ func TestRaw(t *testing.T) {
 					p.Kill()
 					t.Fatal("it started")
 				}
-				if !strings.Contains(err.Error(), tt.says) || strings.ContainsAny(err.Error(), "\x1b\x07") || len(err.Error()) > 8<<10 {
+				// On a busy machine time may be over before it is asked at all.
+				late := tt.says == "did not answer" && errors.Is(err, context.DeadlineExceeded)
+				if !late && !strings.Contains(err.Error(), tt.says) || strings.ContainsAny(err.Error(), "\x1b\x07") || len(err.Error()) > 8<<10 {
 					t.Errorf("the error is %.500q", err)
 				}
 				if took := time.Since(started); took > patience+3*time.Second {
