@@ -353,9 +353,10 @@ func (s *stage) fresh(live []*actor) {
 	}
 }
 
-// stages runs a test with many seeds; LOCKER_SEED replays one.
+// stages runs a test with some seeds, and with many others in a soak; LOCKER_SEED
+// replays one.
 func stages(t *testing.T, runs int, f func(t *testing.T, seed uint64)) {
-	base := uint64(time.Now().UnixNano())
+	base := uint64(1)
 	if again := os.Getenv("LOCKER_SEED"); again != "" {
 		var err error
 		if base, err = strconv.ParseUint(again, 10, 64); err != nil {
@@ -363,7 +364,7 @@ func stages(t *testing.T, runs int, f func(t *testing.T, seed uint64)) {
 		}
 		runs = 1
 	} else if soak() {
-		runs *= 100
+		base, runs = uint64(time.Now().UnixNano()), runs*100
 	}
 	for i := range uint64(runs) {
 		if !t.Run(fmt.Sprint("seed=", base+i), func(t *testing.T) { f(t, base+i) }) {
