@@ -11,7 +11,7 @@ PREFIX  ?= $(HOME)/.local
 # One set of flags for all, so that programs and tests share what was compiled.
 export GOFLAGS := $(GOFLAGS) -trimpath
 
-.PHONY: run build install tools test race lint fuzz soak suites bugs large bench bench-live bench-upload bench-peers plots cover cross clean generate
+.PHONY: run build install tools test race lint fuzz soak suites bugs large bench bench-live bench-restore bench-upload bench-peers plots cover cross clean generate
 
 run: build            ## everything once, in a throw-away folder
 	@bash daemon/cmd/locker/demo.sh $(CURDIR)/$(BIN) $(CURDIR)/testdata/exports
@@ -69,6 +69,9 @@ bench:                ## the benchmarks that the README records
 
 bench-live:           ## one change of a million records, and news between two devices, 50 ms from an S3
 	CGO_ENABLED=0 go test -run '^$$' -bench 'OneChange|News' -benchtime 15x -timeout 30m ./daemon/cmd/locker
+
+bench-restore:        ## when the first query is answered, of 10^4 to 10^7 records
+	LOCKER_BENCH_RECORDS=10000000 CGO_ENABLED=0 go test -run '^$$' -bench FirstQuery -benchtime 1x -timeout 120m ./daemon/cmd/locker
 
 bench-upload:         ## the first upload of a million records and 1 GB of pictures, and their restore
 	LOCKER_BENCH_RECORDS=1000000 LOCKER_BENCH_PICTURES=340 CGO_ENABLED=0 go test -run '^$$' -bench FirstUpload -benchtime 1x -timeout 30m ./daemon/replica

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -84,7 +85,7 @@ func (p *pass) fill(ctx context.Context, most time.Duration) error {
 		}
 	}()
 	for _, device := range p.others() {
-		if _, err := p.readLog(ctx, device, true); err != nil {
+		if err := p.findEnd(ctx, p.reading(device)); err != nil {
 			return err
 		}
 	}
@@ -110,6 +111,41 @@ func (p *pass) fill(ctx context.Context, most time.Duration) error {
 	}
 	return p.filled(ctx)
 }
+
+// findEnd looks how far a log goes beyond what is known of it: the newest mark is up to
+// sixteen entries old.
+func (p *pass) findEnd(ctx context.Context, rd *reading) error {
+	for range endTries {
+		var group sync.WaitGroup
+		top := max(p.peer(rd.device).top(), rd.seen)
+		there, errs := make([]bool, markEvery), make([]error, markEvery)
+		for i := range there {
+			number := top + 1 + uint64(i)
+			if number > rd.limit {
+				break
+			}
+			group.Go(func() {
+				there[i], errs[i] = p.anyHas(ctx, Ref{Kind: "entry", Writer: rd.device, Number: number})
+			})
+		}
+		group.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
+		for i, is := range there {
+			if is {
+				rd.seen = top + 1 + uint64(i)
+			}
+		}
+		if rd.seen <= top {
+			break
+		}
+	}
+	return nil
+}
+
+// endTries bounds how often findEnd goes on: a remote may say that it has everything.
+const endTries = 4
 
 // others are the devices whose logs are read.
 func (p *pass) others() []string {
@@ -182,7 +218,7 @@ func (p *pass) itemsOf(rd *reading, n int) (next []fillItem) {
 		}
 		return !read && !tried
 	}
-	for number := min(peer.top(), rd.limit); number > max(peer.Read.N, rd.floor) && len(next) < min(n, mostItems); number-- {
+	for number := min(max(peer.top(), rd.seen), rd.limit); number > max(peer.Read.N, rd.floor) && len(next) < min(n, mostItems); number-- {
 		if todo(number) {
 			next = append(next, fillItem{entry: number})
 		}

@@ -218,9 +218,8 @@ type object struct {
 	why    error // with bad, closed and newer
 }
 
-// fetch looks for an object on the remotes, in their order, until one has it whole.
-// The error is the pass's end only.
-func (p *pass) fetch(ctx context.Context, ref Ref) (object, verdict, error) {
+// ask is fetch, asking the remotes now.
+func (p *pass) ask(ctx context.Context, ref Ref) (object, verdict, error) {
 	best, result := object{ref: ref, name: p.sealer.Name(ref)}, unreachable
 	for _, l := range p.links {
 		if l.failed() != nil {

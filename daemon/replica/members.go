@@ -33,10 +33,16 @@ func (p *pass) readMembers(ctx context.Context, thorough bool) error {
 	if thorough {
 		ahead = doorsMissing
 	}
-	for {
+	for first := true; ; first = false {
+		if thorough {
+			p.aheadOfMembers(ctx, true)
+		}
 		news, err := p.readDoors(ctx, ahead)
 		if err != nil {
 			return err
+		}
+		if thorough && first && news {
+			p.aheadOfMembers(ctx, false) // the doors have named devices
 		}
 		for _, device := range p.everyone() {
 			more, err := p.readOf(ctx, device, thorough)

@@ -105,12 +105,34 @@ func (r *Replica) setSelf(ctx context.Context, self *selfNote, n notes) error {
 		n = notes{}
 	}
 	n.set("self", self)
-	if err := r.state.SetNotes(ctx, n); err != nil {
-		return err
-	}
+	err := r.state.SetNotes(ctx, n)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err != nil {
+		r.unsure = true // it may have been done all the same
+		return err
+	}
 	r.self = *self
+	return nil
+}
+
+// beSureOfSelf reads the note self again where it is not known whether a write of it
+// was done.
+func (r *Replica) beSureOfSelf(ctx context.Context) error {
+	r.mu.Lock()
+	unsure := r.unsure
+	r.mu.Unlock()
+	if !unsure {
+		return nil
+	}
+	var self selfNote
+	if _, err := r.note(ctx, "self", &self); err != nil {
+		return err
+	}
+	self.Device = r.sealer.Device()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.self, r.unsure = self, false
 	return nil
 }
 

@@ -263,6 +263,7 @@ type Replica struct {
 	synced   map[string]int64 // when a remote last had everything, ms
 	rate     *fillRate        // how fast a filling goes
 	hot      hotObject        // what was staged last, if it is large
+	unsure   bool             // whether self is what is durable
 }
 
 // New returns a replica. It reads its notes and gives the keyring what is known of

@@ -34,6 +34,7 @@ type pass struct {
 	*Replica
 	o         SyncOptions
 	restoring bool // epochs are read as the phrase
+	early     early
 	fresh     bool // this device is new, and has nothing to put again
 	links     []*link
 	counts    counts
@@ -75,6 +76,10 @@ func (r *Replica) begin(ctx context.Context, o SyncOptions) (*pass, func(), erro
 		r.pass.Unlock()
 		return nil, nil, ErrNoRemote
 	}
+	if err := r.beSureOfSelf(ctx); err != nil {
+		r.pass.Unlock()
+		return nil, nil, err
+	}
 	self, now := r.getSelf(), r.now()
 	if self.Last != 0 && now > self.Last {
 		self.Ran += min(now-self.Last, runningMost.Milliseconds())
@@ -85,6 +90,7 @@ func (r *Replica) begin(ctx context.Context, o SyncOptions) (*pass, func(), erro
 	self.Last = now
 	r.remember(self)
 	return p, func() {
+		p.early.group.Wait()
 		r.cool()
 		if err := r.codec.rest(); err != nil {
 			r.log.Warn("memory is not given up", "err", err)
@@ -668,6 +674,9 @@ func (p *pass) finish(ctx context.Context, failed error) (Summary, error) {
 	}
 	// What was learned is kept even when the pass was ended.
 	keep := context.WithoutCancel(ctx)
+	if err := p.beSureOfSelf(keep); err != nil {
+		return *s, errors.Join(failed, err)
+	}
 	n := notes{}
 	for device := range p.dirty {
 		n.set(peerKey(device), p.peer(device))

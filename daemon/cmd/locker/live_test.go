@@ -240,3 +240,49 @@ func TestRestoreUse(t *testing.T) {
 		t.Errorf("restored: %+v", s)
 	}
 }
+
+// BenchmarkFirstQuery restores lockers of ever more records from a remote 50 ms away,
+// up to LOCKER_BENCH_RECORDS, and asks meanwhile until a record is there.
+func BenchmarkFirstQuery(b *testing.B) {
+	most := 100_000
+	if text := os.Getenv("LOCKER_BENCH_RECORDS"); text != "" {
+		var err error
+		if most, err = strconv.Atoi(text); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for n := 10_000; n <= most; n *= 10 {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			cloud, phrase := newBucket(b, 50*time.Millisecond), filepath.Join(b.TempDir(), "phrase")
+			laptop := newDevice(b, "laptop")
+			laptop.run("init", "--remote", cloud.spec(), "--phrase-out", phrase)
+			laptop.daemon()
+			laptop.fill(n)
+			laptop.run("sync")
+			var first, whole time.Duration
+			rounds := 0
+			for b.Loop() {
+				rounds++
+				phone := newDevice(b, "phone")
+				restore := phone.command("restore", "--remote", cloud.spec(), "--phrase-file", phrase)
+				start := time.Now()
+				if err := restore.Start(); err != nil {
+					b.Fatal(err)
+				}
+				for {
+					if out, _, _ := phone.try("query", "notes", "--limit", "1"); strings.Contains(out, "message number") {
+						break
+					}
+					time.Sleep(20 * time.Millisecond)
+				}
+				first += time.Since(start)
+				if err := restore.Wait(); err != nil {
+					b.Fatal(err)
+				}
+				whole += time.Since(start)
+			}
+			b.ReportMetric(first.Seconds()/float64(rounds), "s-first-query")
+			b.ReportMetric(whole.Seconds()/float64(rounds), "s-restored")
+		})
+	}
+}
